@@ -1,0 +1,28 @@
+"""What people see and decide: studies, prompts, responses, pairs and preferences.
+
+Nothing here knows which policy wrote a response; that lives in `training`, so labelling is blind by structure.
+"""
+
+from annotate.models.audit import AuditEntry
+from annotate.models.labelling import Lease, Preference, PreferenceRevision, Side, Skip, Verdict
+from annotate.models.pairs import Pair, Prompt, Response, Split
+from annotate.models.studies import Membership, Role, Study
+from annotate.models.users import User
+
+__all__ = [
+    "AuditEntry",
+    "Lease",
+    "Membership",
+    "Pair",
+    "Preference",
+    "PreferenceRevision",
+    "Prompt",
+    "Response",
+    "Role",
+    "Side",
+    "Skip",
+    "Split",
+    "Study",
+    "User",
+    "Verdict",
+]

@@ -1,0 +1,99 @@
+import uuid
+
+from django.conf import settings
+from django.db import models
+
+from annotate.models.pairs import Pair
+
+
+class Side(models.TextChoices):
+    """Which of a pair's responses stands on the left of the screen."""
+
+    A = "a", "Response A"
+    B = "b", "Response B"
+
+
+class Verdict(models.TextChoices):
+    """In terms of the pair's stored responses, whatever side they were shown on."""
+
+    A = "a", "A is better"
+    B = "b", "B is better"
+    TIE = "tie", "Tie"
+    BOTH_BAD = "both_bad", "Both are bad"
+
+
+class Lease(models.Model):
+    """A pair held by an annotator for a while."""
+
+    pair = models.ForeignKey(Pair, on_delete=models.CASCADE, related_name="leases")
+    annotator = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="leases")
+    left_side = models.CharField(max_length=1, choices=Side.choices)
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["pair", "annotator"], name="one_lease_per_pair_and_annotator")]
+        indexes = [models.Index(fields=["annotator", "expires_at"])]
+
+
+class Judgement(models.Model):
+    """The fields a preference and each of its revisions share."""
+
+    verdict = models.CharField(max_length=10, choices=Verdict.choices)
+    strength = models.PositiveSmallIntegerField(
+        null=True, blank=True, help_text="1 negligibly, 2 slightly, 3 better, 4 significantly better; empty: not asked."
+    )
+    rationale = models.TextField(blank=True)
+    shown_left = models.CharField(max_length=1, choices=Side.choices)
+    duration_ms = models.PositiveIntegerField(null=True, blank=True, help_text="From first paint to the verdict.")
+    guidelines_version = models.PositiveIntegerField(default=1)
+    simulated_rule = models.CharField(max_length=80, blank=True, help_text="Empty when a person judged.")
+
+    class Meta:
+        abstract = True
+
+
+class Preference(Judgement):
+    """One annotator's verdict on one pair; earlier versions are kept in `PreferenceRevision`."""
+
+    pair = models.ForeignKey(Pair, on_delete=models.CASCADE, related_name="preferences")
+    annotator = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="preferences")
+    client_id = models.UUIDField(
+        default=uuid.uuid4, unique=True, help_text="Made by the browser; a double submit carries the same one."
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["pair", "annotator"], name="one_preference_per_pair_and_annotator")
+        ]
+        indexes = [models.Index(fields=["annotator", "-created_at"])]
+
+
+class PreferenceRevision(Judgement):
+    """What a preference said, and what became of it; written once, never changed."""
+
+    class Action(models.TextChoices):
+        RECORDED = "recorded", "Recorded"
+        CHANGED = "changed", "Changed"
+        UNDONE = "undone", "Undone"
+
+    pair = models.ForeignKey(Pair, on_delete=models.CASCADE, related_name="revisions")
+    annotator = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    action = models.CharField(max_length=10, choices=Action.choices)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["id"]
+
+
+class Skip(models.Model):
+    """An annotator passed on a pair; it does not come back to them."""
+
+    pair = models.ForeignKey(Pair, on_delete=models.CASCADE, related_name="skips")
+    annotator = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="skips")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["pair", "annotator"], name="one_skip_per_pair_and_annotator")]

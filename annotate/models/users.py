@@ -1,0 +1,20 @@
+from django.contrib.auth.models import AbstractUser
+from django.db import models
+
+
+class User(AbstractUser):
+    """A person, or a simulated annotator that labels by a stated rule."""
+
+    simulated_rule = models.CharField(
+        max_length=80,
+        blank=True,
+        help_text="The rule a simulated annotator labels by, for example “shorter”; empty for a person.",
+    )
+
+    @property
+    def is_simulated(self) -> bool:
+        return bool(self.simulated_rule)
+
+    @property
+    def display_name(self) -> str:
+        return self.get_full_name() or self.username

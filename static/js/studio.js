@@ -1,0 +1,67 @@
+// Shared behaviour of every page: theme choice, menus, and telling the person when a request did not arrive.
+"use strict";
+
+function applyTheme(choice) {
+  if (choice === "auto") {
+    localStorage.removeItem("theme");
+    delete document.documentElement.dataset.theme;
+  } else {
+    localStorage.setItem("theme", choice);
+    document.documentElement.dataset.theme = choice;
+  }
+  document.dispatchEvent(new CustomEvent("studio:theme"));
+}
+
+function showToast(text, kind = "info") {
+  const toast = document.createElement("p");
+  toast.className = `toast toast-${kind}`;
+  toast.textContent = text;
+  document.getElementById("toasts").append(toast);
+  setTimeout(() => toast.remove(), kind === "error" ? 8000 : 4000);
+}
+window.showToast = showToast;
+
+document.querySelectorAll("[data-theme-choice]").forEach((input) => {
+  input.checked = input.value === (localStorage.getItem("theme") || "auto");
+  input.addEventListener("change", () => applyTheme(input.value));
+});
+
+document.addEventListener("click", (event) => {
+  document.querySelectorAll("details[data-menu][open]").forEach((menu) => {
+    if (!menu.contains(event.target)) menu.open = false;
+  });
+});
+
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") document.querySelectorAll("details[data-menu][open]").forEach((menu) => (menu.open = false));
+});
+
+// Polling fails quietly; a request that a person made is worth a sentence. A page that answers it itself
+// (the labelling screen does) marks the element with data-own-errors.
+function isAnswered(event) {
+  const element = event.detail.elt;
+  return element.closest("[data-own-errors]") || (element.getAttribute("hx-trigger") || "").includes("every");
+}
+document.addEventListener("htmx:sendError", (event) => {
+  if (!isAnswered(event)) showToast("The server cannot be reached. Nothing was changed; try again.", "error");
+});
+document.addEventListener("htmx:responseError", (event) => {
+  if (isAnswered(event)) return;
+  const status = event.detail.xhr.status;
+  const text = event.detail.xhr.getResponseHeader("X-Error") || `The server answered ${status}. Nothing was changed.`;
+  showToast(status === 403 ? "You are signed out or not allowed to do this. Reload the page." : text, "error");
+});
+
+// A button that takes a moment says so: data-busy is its text while its form is on its way.
+document.addEventListener("submit", (event) => {
+  const button = event.submitter;
+  if (!button || !button.dataset.busy) return;
+  setTimeout(() => {
+    button.disabled = true;
+    button.setAttribute("aria-busy", "true");
+    button.textContent = button.dataset.busy;
+  });
+});
+window.addEventListener("pageshow", (event) => {
+  if (event.persisted) document.querySelectorAll("button[aria-busy]").forEach(() => location.reload());
+});

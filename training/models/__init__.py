@@ -1,0 +1,10 @@
+"""What the loop does with labels: recipes, policies, rounds, runs, background jobs and where responses came from."""
+
+from training.models.engine import EngineServer
+from training.models.jobs import Attempt, Job
+from training.models.policies import Policy
+from training.models.recipes import Recipe
+from training.models.rounds import Round, Run
+from training.models.sampled import SampledResponse, Score
+
+__all__ = ["Attempt", "EngineServer", "Job", "Policy", "Recipe", "Round", "Run", "SampledResponse", "Score"]

@@ -1,0 +1,63 @@
+from django.db import models
+
+from annotate.models import Prompt, Response
+from training.models.policies import Policy
+from training.models.rounds import Round
+
+
+class SampledResponse(models.Model):
+    """Where a response came from: policy, settings, exact tokens. The labelling side never reads it.
+
+    A slot is one place to fill: (prompt, round, slot) for a round's training responses, (prompt, policy, slot)
+    for held-out responses, which belong to no round. Each is filled at most once, whatever fails.
+    """
+
+    response = models.OneToOneField(Response, on_delete=models.CASCADE, related_name="sampled")
+    prompt = models.ForeignKey(Prompt, on_delete=models.CASCADE, related_name="sampled_responses")
+    policy = models.ForeignKey(Policy, on_delete=models.PROTECT, related_name="sampled_responses")
+    round = models.ForeignKey(
+        Round, null=True, blank=True, on_delete=models.CASCADE, related_name="sampled_responses"
+    )
+    slot = models.PositiveSmallIntegerField()
+    settings = models.JSONField(help_text="Every sampling parameter that was sent.")
+    seed = models.BigIntegerField(null=True, blank=True, help_text="Where one was sent.")
+    prompt_token_ids = models.JSONField()
+    token_ids = models.JSONField(help_text="The completion, with EOS when the model produced it.")
+    logprobs = models.JSONField(help_text="vLLM's, per completion token, in nats: for display and ordering only.")
+    finish_reason = models.CharField(max_length=20)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["prompt", "round", "slot"],
+                condition=models.Q(round__isnull=False),
+                name="one_response_per_prompt_round_and_slot",
+            ),
+            models.UniqueConstraint(
+                fields=["prompt", "policy", "slot"],
+                condition=models.Q(round__isnull=True),
+                name="one_heldout_response_per_prompt_policy_and_slot",
+            ),
+        ]
+        indexes = [models.Index(fields=["round", "prompt"]), models.Index(fields=["policy", "round"])]
+
+    @property
+    def token_count(self) -> int:
+        return len(self.token_ids)
+
+
+class Score(models.Model):
+    """Log-probs of a response under a policy and the reference, by the trainer's `score` stage (sums, in nats)."""
+
+    sampled = models.ForeignKey(SampledResponse, on_delete=models.CASCADE, related_name="scores")
+    policy = models.ForeignKey(Policy, on_delete=models.CASCADE, related_name="scores")
+    policy_logp = models.FloatField()
+    reference_logp = models.FloatField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["sampled", "policy"], name="one_score_per_response_and_policy")]
+
+    def reward(self, *, beta: float) -> float:
+        """Implicit reward β·(log π_θ − log π_ref), Rafailov et al. 2023, section 4."""
+        return beta * (self.policy_logp - self.reference_logp)
