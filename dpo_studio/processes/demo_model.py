@@ -99,9 +99,12 @@ def _write_manifest(folder: Path) -> None:
 
 
 def main() -> int:
-    """Make the demo model where `STUDIO_MODELS` (or `STUDIO_HOME`/models) says; print only when it takes time."""
+    """Make the demo model where `STUDIO_MODELS` (or `STUDIO_HOME`/models) says, unless DEMO=0."""
     try:
-        models = StudioEnvironment.read(os.environ).models
+        studio = StudioEnvironment.read(os.environ)
+        if not studio.demo:
+            return 0
+        models = studio.models
         if not is_intact(demo_model_path(models)):
             print(f"Making the demo model in {models} (once, about 20 s) …", flush=True)
         make_demo_model(models)
