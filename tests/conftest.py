@@ -1,0 +1,24 @@
+"""What every test gets: a database in a file, so that threads and processes share it, and a home of its own."""
+
+from pathlib import Path
+
+import pytest
+from django.conf import settings as django_settings
+from pytest_django import Settings
+
+pytest_plugins = ["tests.support.valkey"]
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
+    default = django_settings.DATABASES["default"]
+    if default["ENGINE"].endswith("sqlite3"):
+        default["TEST"]["NAME"] = str(tmp_path_factory.mktemp("database") / "test.sqlite3")
+
+
+@pytest.fixture(autouse=True)
+def studio_home(tmp_path: Path, settings: Settings) -> Path:
+    """Point STUDIO_HOME at a folder of this test; nothing is written into the working tree."""
+    settings.STUDIO_HOME = tmp_path / "home"
+    settings.STUDIO_HOME.mkdir()
+    return Path(settings.STUDIO_HOME)

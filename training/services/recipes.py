@@ -1,0 +1,90 @@
+"""A study's model and hyper-parameters, checked as a whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import transaction
+
+from annotate.models import User
+from annotate.services.audit import record_audit
+from training.models import Policy, Recipe
+from training.services.base_models import BaseModelError, check_base_model
+
+LOW_BETA = 0.05
+LARGEST_LORA_RANK = 64
+FIXED_BY_FIRST_POLICY = {"lora_r": "LoRA rank", "lora_alpha": "LoRA α"}
+
+
+def update_recipe(*, recipe: Recipe, actor: User | None, **changes: Any) -> Recipe:
+    """Change some of the recipe's values; runs that exist keep theirs.
+
+    Raises ValidationError with a sentence per field, and then changes nothing.
+    """
+    before = {name: getattr(recipe, name) for name in changes}
+    changed = {name: value for name, value in changes.items() if before[name] != value}
+    _check_changes(recipe, changed)
+    for name, value in changed.items():
+        setattr(recipe, name, value)
+    try:
+        check_recipe(recipe)
+    except ValidationError:
+        recipe.refresh_from_db()
+        raise
+    with transaction.atomic():
+        recipe.save(update_fields=sorted(changed))
+        details = {name: [before[name], value] for name, value in changed.items()}
+        record_audit(study=recipe.study, actor=actor, action="recipe.changed", details=details)
+    return recipe
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Raise ValidationError for values that cannot work, alone or together; each names its remedy."""
+    errors = {name: [message] for name, message in _faults(recipe).items()}
+    if errors:
+        raise ValidationError(errors)
+    recipe.full_clean(exclude=["study"], validate_unique=False)
+
+
+def recipe_warnings(recipe: Recipe) -> list[str]:
+    """Return what works but tends to go wrong."""
+    if recipe.beta < LOW_BETA:
+        return [f"β = {recipe.beta:g} is low; below {LOW_BETA} the policy may collapse, 0.1 is usual."]
+    return []
+
+
+def _faults(recipe: Recipe) -> dict[str, str]:
+    faults: dict[str, str] = {}
+    if not recipe.beta > 0:
+        faults["beta"] = f"β = {recipe.beta:g} must be above 0; 0.1 is usual."
+    if not recipe.learning_rate > 0:
+        faults["learning_rate"] = f"Learning rate = {recipe.learning_rate:g} must be above 0; 5e-5 is usual with LoRA."
+    if not recipe.temperature > 0:
+        faults["temperature"] = (
+            f"Temperature = {recipe.temperature:g} makes the two responses of a pair identical; 1.0 is usual."
+        )
+    if recipe.max_new_tokens >= recipe.max_length:
+        faults["max_new_tokens"] = (
+            f"A response of {recipe.max_new_tokens} new tokens does not fit into a maximum length of "
+            f"{recipe.max_length} with its prompt; lower the one or raise the other."
+        )
+    if recipe.lora_r > LARGEST_LORA_RANK:
+        faults["lora_r"] = f"LoRA rank = {recipe.lora_r} is above {LARGEST_LORA_RANK}, the engine's limit; 16 is usual."
+    return faults
+
+
+def _check_changes(recipe: Recipe, changed: dict[str, Any]) -> None:
+    trained = Policy.objects.filter(study_id=recipe.study_id, number__gt=0).exists()
+    for name, label in FIXED_BY_FIRST_POLICY.items():
+        if trained and name in changed:
+            kept = getattr(recipe, name)
+            raise ValidationError({name: [f"{label} stays {kept}: later rounds continue the same adapter."]})
+    if "base_model" not in changed:
+        return
+    if recipe.study.rounds.exists():
+        raise ValidationError({"base_model": ["The base model is fixed once a round is open; create another study."]})
+    try:
+        changed["base_model"] = check_base_model(changed["base_model"]).path_or_id
+    except BaseModelError as error:
+        raise ValidationError({"base_model": [str(error)]}) from error

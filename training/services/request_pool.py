@@ -1,0 +1,90 @@
+"""Requests in flight, on a thread with an event loop of its own, so that the database stays on the calling thread."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+Key = TypeVar("Key")
+Answer = TypeVar("Answer")
+
+CLOSING_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[Key, Answer]):
+    """How one request ended: exactly one of `answer` and `error` is set."""
+
+    key: Key
+    answer: Answer | None
+    error: Exception | None
+
+
+class RequestPool(Generic[Key, Answer]):
+    """Starts requests and hands their outcomes back in the order in which they end.
+
+    Leaving the context cancels what is still in flight and waits until its connections are closed, which is how
+    the engine learns to stop generating.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="requests", daemon=True)
+        self._outcomes: queue.Queue[Outcome[Key, Answer]] = queue.Queue()
+        self.in_flight = 0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        stopping = asyncio.run_coroutine_threadsafe(self._cancel_all(), self._loop)
+        try:
+            stopping.result(timeout=CLOSING_SECONDS)
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(timeout=CLOSING_SECONDS)
+            self._loop.close()
+
+    def submit(self, key: Key, request: Callable[[], Awaitable[Answer]]) -> None:
+        """Start a request; `request` is called on the pool's event loop."""
+        self.in_flight += 1
+        asyncio.run_coroutine_threadsafe(self._perform(key, request), self._loop)
+
+    def next_outcome(self, *, timeout: float) -> Outcome[Key, Answer] | None:
+        """Return the next request's outcome, or None when `timeout` seconds pass without one."""
+        try:
+            outcome = self._outcomes.get(timeout=timeout)
+        except queue.Empty:
+            return None
+        self.in_flight -= 1
+        return outcome
+
+    def call(self, work: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Run one coroutine on the pool's event loop and wait for its result."""
+
+        async def perform() -> Answer:
+            return await work()
+
+        return asyncio.run_coroutine_threadsafe(perform(), self._loop).result()
+
+    async def _perform(self, key: Key, request: Callable[[], Awaitable[Answer]]) -> None:
+        try:
+            outcome: Outcome[Key, Answer] = Outcome(key, await request(), None)
+        except Exception as error:  # noqa: BLE001 - handed to the calling thread, which decides
+            outcome = Outcome(key, None, error)
+        self._outcomes.put(outcome)
+
+    @staticmethod
+    async def _cancel_all() -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,141 @@
+"""Opening a round and training on it. Two people who press at once make one round and one run."""
+
+from __future__ import annotations
+
+from django.db import IntegrityError, transaction
+
+from annotate.models import Prompt, Split, Study, User
+from annotate.services.audit import record_audit
+from annotate.services.pairs import freeze_batch
+from training.models import Job, Policy, Recipe, Round, Run
+from training.selectors.readiness import round_readiness, state_refusal
+from training.services.jobs import create_job, request_cancel
+from training.services.notices import refresh_queue_notice
+from training.services.run_directories import freeze_run_directory, remove_run_directory
+from training.services.training_set import build_training_set
+
+AT_WORK = (Round.State.COLLECTING, Round.State.TRAINING)
+
+
+class RoundRefused(Exception):
+    """The round cannot be opened or trained now; the message says why and what to do."""
+
+
+def open_round(*, study: Study, actor: User | None = None) -> Round:
+    """Close the last trained round, open the next one on its newest policy and start sampling. Raises RoundRefused."""
+    _check_can_open(study)
+    try:
+        with transaction.atomic():
+            return _open(study, actor=actor)
+    except IntegrityError as error:
+        raise RoundRefused(_already_open(study)) from error
+
+
+def _check_can_open(study: Study) -> None:
+    if study.state != Study.State.ACTIVE:
+        raise RoundRefused(f"{study.name} is {study.get_state_display().lower()}; make it active to open a round.")
+    if not Recipe.objects.filter(study=study).exists():
+        raise RoundRefused(f"{study.name} has no base model and so nothing to sample from; create it as a new study.")
+    if not Prompt.objects.filter(study=study, split=Split.TRAIN).exists():
+        raise RoundRefused(f"{study.name} has no training prompts; import a prompt file first.")
+    if Round.objects.filter(study=study, state__in=AT_WORK).exists():
+        raise RoundRefused(_already_open(study))
+
+
+def _already_open(study: Study) -> str:
+    at_work = Round.objects.filter(study=study, state__in=AT_WORK).first()
+    if at_work is None:
+        return "Somebody else has just opened this round; reload the page."
+    if at_work.state == Round.State.TRAINING:
+        return f"Round {at_work.number} is training; the next round opens when its policy is there."
+    return f"Round {at_work.number} is already open; train it before the next one."
+
+
+def _open(study: Study, *, actor: User | None) -> Round:
+    policy = Policy.objects.filter(study=study).order_by("-number")[:1].get()
+    last = Round.objects.filter(study=study).order_by("-number").first()
+    if last is not None:
+        Round.objects.filter(pk=last.pk, state=Round.State.TRAINED).update(
+            state=Round.State.CLOSED, chosen_policy=policy
+        )
+    opened = Round.objects.create(
+        study=study, number=last.number + 1 if last else 1, sampled_policy=policy, opened_by=actor
+    )
+    prompts = Prompt.objects.filter(study=study, split=Split.TRAIN).count()
+    create_job(
+        study=study, kind=Job.Kind.SAMPLING, round=opened, unit="responses", total=2 * prompts, actor=actor
+    )
+    create_heldout_job(policy=policy, actor=actor)
+    record_audit(study=study, actor=actor, action="round.opened", details={"round": opened.number})
+    refresh_queue_notice(study)
+    return opened
+
+
+def create_heldout_job(*, policy: Policy, actor: User | None = None) -> Job | None:
+    """Queue held-out sampling of a policy unless it has its job already, or there is nothing to sample."""
+    prompts = Prompt.objects.filter(study_id=policy.study_id, split=Split.HELDOUT).count()
+    if not prompts or Job.objects.filter(policy=policy, kind=Job.Kind.HELDOUT).exists():
+        return None
+    total = prompts * policy.study.recipe.heldout_samples
+    return create_job(
+        study=policy.study, kind=Job.Kind.HELDOUT, policy=policy, unit="responses", total=total, actor=actor
+    )
+
+
+def start_training(*, round: Round, actor: User | None = None) -> Run:
+    """Freeze the round's labels into a run directory and queue the run. Raises RoundRefused.
+
+    A round whose runs have all failed or been cancelled gets another run, with the recipe as it is now.
+    """
+    readiness = round_readiness(round)
+    if not readiness.ready:
+        raise RoundRefused(readiness.sentence)
+    try:
+        with transaction.atomic():
+            return _start(round, actor=actor)
+    except IntegrityError as error:
+        raise RoundRefused(f"Round {round.number} is already training.") from error
+
+
+def _start(round: Round, *, actor: User | None) -> Run:
+    fresh = _take_for_training(round)
+    for sampling in Job.objects.filter(round=fresh, kind=Job.Kind.SAMPLING):
+        if sampling.is_active:
+            request_cancel(job=sampling, actor=actor)
+    freeze_batch(study=fresh.study, batch=fresh.number)
+    training_set = build_training_set(round=fresh)
+    needed = fresh.study.recipe.minimum_labels
+    if training_set.receipt.usable < needed:
+        raise RoundRefused(f"{training_set.receipt.usable} of {needed} usable preferences; label more pairs.")
+    number = fresh.runs.count() + 1
+    frozen = freeze_run_directory(round=fresh, number=number, training_set=training_set)
+    try:
+        run = Run.objects.create(
+            round=fresh,
+            number=number,
+            config=frozen.config,
+            receipt=training_set.receipt.as_json(),
+            dataset_sha256=frozen.dataset_sha256,
+            directory=frozen.directory,
+            started_by=actor,
+        )
+        create_job(
+            study=fresh.study, kind=Job.Kind.RUN, round=fresh, run=run, unit="steps", total=frozen.steps, actor=actor
+        )
+    except IntegrityError:
+        remove_run_directory(frozen)
+        raise
+    record_audit(
+        study=fresh.study, actor=actor, action="training.started", details={"round": fresh.number, "run": number}
+    )
+    refresh_queue_notice(fresh.study)
+    return run
+
+
+def _take_for_training(round: Round) -> Round:
+    """Move the round from collecting to training; in training already, it needs to be without an active run."""
+    taken = Round.objects.filter(pk=round.pk, state=Round.State.COLLECTING).update(state=Round.State.TRAINING)
+    fresh = Round.objects.select_related("study__recipe", "sampled_policy").get(pk=round.pk)
+    if not taken and (refusal := state_refusal(fresh)):
+        raise RoundRefused(refusal)
+    return fresh
