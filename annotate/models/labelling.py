@@ -2,6 +2,7 @@ import uuid
 
 from django.conf import settings
 from django.db import models
+from django.utils import timezone
 
 from annotate.models.pairs import Pair
 
@@ -28,7 +29,7 @@ class Lease(models.Model):
     pair = models.ForeignKey(Pair, on_delete=models.CASCADE, related_name="leases")
     annotator = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="leases")
     left_side = models.CharField(max_length=1, choices=Side.choices)
-    created_at = models.DateTimeField(auto_now_add=True)
+    created_at = models.DateTimeField(default=timezone.now, help_text="An annotator's leases are shown oldest first.")
     expires_at = models.DateTimeField(db_index=True)
 
     class Meta:
@@ -93,6 +94,7 @@ class Skip(models.Model):
 
     pair = models.ForeignKey(Pair, on_delete=models.CASCADE, related_name="skips")
     annotator = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="skips")
+    shown_left = models.CharField(max_length=1, choices=Side.choices, blank=True, help_text="Empty when it was not held.")
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

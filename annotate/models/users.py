@@ -11,6 +11,10 @@ class User(AbstractUser):
         help_text="The rule a simulated annotator labels by, for example “shorter”; empty for a person.",
     )
 
+    one_click_login = models.BooleanField(
+        default=False, help_text="The demo's login page signs this account in with one click, from this machine only."
+    )
+
     @property
     def is_simulated(self) -> bool:
         return bool(self.simulated_rule)

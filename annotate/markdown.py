@@ -1,0 +1,55 @@
+"""Text written by models and people, as HTML that cannot do anything but be read.
+
+Markdown is rendered without raw HTML, then every tag and attribute that is not on a short list is removed. Images
+become their description, so that a page never loads anything that a model named.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import nh3
+from django.utils.html import escape
+from django.utils.safestring import SafeString, mark_safe
+from markdown_it import MarkdownIt
+from markdown_it.renderer import RendererProtocol
+from markdown_it.token import Token
+
+TAGS = {
+    *("p", "br", "hr", "h1", "h2", "h3", "h4", "h5", "h6", "strong", "em", "s", "blockquote", "pre", "code"),
+    *("ul", "ol", "li", "a", "table", "thead", "tbody", "tr", "th", "td"),
+}
+ATTRIBUTES = {"a": {"href", "title"}, "ol": {"start"}}
+URL_SCHEMES = {"http", "https", "mailto"}
+# Markdown of a few hundred KB can take seconds to parse; text beyond this is shown as it is.
+MAX_CHARACTERS = 100_000
+
+
+def _image_as_text(
+    renderer: RendererProtocol, tokens: Sequence[Token], index: int, options: Any, env: Any
+) -> str:
+    description = tokens[index].content or "no description"
+    return f"[image: {escape(description)}]"
+
+
+def _make_parser() -> MarkdownIt:
+    parser = MarkdownIt("commonmark", {"html": False, "breaks": True, "linkify": False})
+    parser.enable(["table", "strikethrough"])
+    parser.add_render_rule("image", _image_as_text)
+    return parser
+
+
+_parser = _make_parser()
+
+
+def render_markdown(text: str) -> SafeString:
+    """Return harmless HTML for Markdown of any origin; links lead only to http, https and mailto addresses."""
+    if len(text) > MAX_CHARACTERS:
+        return mark_safe(f"<p>{escape(text)}</p>")
+    cleaned = nh3.clean(
+        _parser.render(text),
+        tags=TAGS,
+        attributes=ATTRIBUTES,
+        url_schemes=URL_SCHEMES,
+        link_rel="nofollow noopener noreferrer",
+    )
+    return mark_safe(cleaned)

@@ -1,0 +1,189 @@
+"""Recording, correcting and taking back one annotator's verdicts. Each is one short transaction."""
+
+import uuid
+from datetime import datetime, timedelta
+
+from django.db import transaction
+from django.utils import timezone
+
+from annotate.errors import AlreadyLabelled, LabelRefused, VerdictNotAllowed
+from annotate.models import Lease, Pair, Preference, PreferenceRevision, Side, Skip, Study, User, Verdict
+from annotate.services.locks import lock_annotator, lock_pair, lock_pairs
+from annotate.services.queue import (
+    LEASES_PER_ANNOTATOR,
+    PAIR_PARTS,
+    LeasedPair,
+    hold_pair,
+    release_expired_of_pair,
+)
+from annotate.services.slots import give_slot_back, take_slot
+
+LONGEST_DURATION_MS = 24 * 3600 * 1000
+
+
+def record_preference(
+    *,
+    pair: Pair,
+    annotator: User,
+    verdict: Verdict,
+    client_id: uuid.UUID,
+    shown_left: Side | None = None,
+    duration_ms: int | None = None,
+    strength: int | None = None,
+    rationale: str = "",
+) -> Preference:
+    """Record a verdict, in terms of the pair's stored responses; the lease's slot becomes the preference's.
+
+    The same `client_id` again is the same judgement: nothing happens, or, with another verdict, it is corrected.
+    Without a lease (it ran out) the label is taken as long as a slot of the pair is free. `shown_left` is what the
+    person saw; it defaults to the lease's side. Raises LabelRefused with a sentence when the label cannot be taken.
+    """
+    with transaction.atomic():
+        lock_annotator(annotator)
+        pair = lock_pair(pair.pk)
+        earlier = Preference.objects.filter(client_id=client_id).first()
+        if earlier is not None:
+            return _repeat(earlier, pair=pair, annotator=annotator, verdict=verdict)
+        _check_open(pair, verdict=verdict)
+        if Preference.objects.filter(pair=pair, annotator=annotator).exists():
+            raise AlreadyLabelled("You have labelled this pair already; that label stands. Undo it to change it.")
+        side = _turn_lease_into_slot(pair=pair, annotator=annotator)
+        preference = Preference(
+            pair=pair,
+            annotator=annotator,
+            verdict=verdict,
+            client_id=client_id,
+            shown_left=shown_left or side,
+            duration_ms=duration_ms and min(duration_ms, LONGEST_DURATION_MS),
+            strength=strength,
+            rationale=rationale,
+            guidelines_version=pair.study.guidelines_version,
+            simulated_rule=annotator.simulated_rule,
+        )
+        if not preference.shown_left:
+            raise LabelRefused("This pair is not held by you; open the labelling page to get your next one.")
+        preference.save(force_insert=True)
+        _keep_revision(preference, action=PreferenceRevision.Action.RECORDED)
+        return preference
+
+
+def skip_pair(*, pair: Pair, annotator: User) -> None:
+    """Pass on a pair: it never comes back to this annotator unless they undo the skip, and others may have it."""
+    with transaction.atomic():
+        lock_annotator(annotator)
+        lock_pair(pair.pk)
+        if Preference.objects.filter(pair=pair, annotator=annotator).exists():
+            raise AlreadyLabelled("You have labelled this pair already; that label stands. Undo it to change it.")
+        lease = Lease.objects.filter(pair=pair, annotator=annotator).first()
+        shown_left = lease.left_side if lease else ""
+        Skip.objects.get_or_create(pair=pair, annotator=annotator, defaults={"shown_left": shown_left})
+        if lease is not None:
+            lease.delete()
+            give_slot_back(pair.pk)
+
+
+def undo_preference(*, study: Study, annotator: User) -> LeasedPair:
+    """Take back the annotator's latest label or skip in the study and hold its pair again, sides as before.
+
+    Raises LabelRefused when there is nothing to take back, when the label's round is frozen, or when a colleague has
+    taken the slot of a skipped pair meanwhile.
+    """
+    with transaction.atomic():
+        lock_annotator(annotator)
+        last = _latest_act(study=study, annotator=annotator)
+        if last is None:
+            raise LabelRefused("There is nothing to undo.")
+        held = list(Lease.objects.filter(annotator=annotator, pair__study=study).order_by("created_at", "pk"))
+        lock_pairs({last.pair_id, *(lease.pair_id for lease in held)})
+        pair = Pair.objects.select_related("study", *PAIR_PARTS).get(pk=last.pair_id)
+        _check_undoable(pair, last=last)
+        left_side = _take_back(last)
+        _keep_within_limit(held)
+        acquired_at = _before(held[0].created_at if held else timezone.now())
+        return hold_pair(pair=pair, annotator=annotator, study=pair.study, left_side=left_side, acquired_at=acquired_at)
+
+
+def _check_open(pair: Pair, *, verdict: Verdict) -> None:
+    study = pair.study
+    if pair.state == Pair.State.FROZEN:
+        raise LabelRefused("The labels of this round are frozen: training has begun. Your label was not taken.")
+    if pair.state == Pair.State.WITHDRAWN:
+        raise LabelRefused("This pair was withdrawn by the lead. Your label was not taken.")
+    if study.state == Study.State.CLOSED:
+        raise LabelRefused("This study is closed. Your label was not taken.")
+    allowed = {Verdict.TIE: study.allow_tie, Verdict.BOTH_BAD: study.allow_both_bad}
+    if not allowed.get(verdict, True):
+        raise VerdictNotAllowed(f"This study does not offer “{verdict.label}”; choose another verdict.")
+
+
+def _repeat(earlier: Preference, *, pair: Pair, annotator: User, verdict: Verdict) -> Preference:
+    if (earlier.pair_id, earlier.annotator_id) != (pair.pk, annotator.pk):
+        raise LabelRefused("This form belongs to another pair or person; reload the page.")
+    if earlier.verdict != verdict:
+        _check_open(pair, verdict=verdict)
+        earlier.verdict = verdict
+        earlier.save(update_fields=["verdict", "updated_at"])
+        _keep_revision(earlier, action=PreferenceRevision.Action.CHANGED)
+    return earlier
+
+
+def _turn_lease_into_slot(*, pair: Pair, annotator: User) -> Side | str:
+    """Make sure that one slot of the pair is this annotator's; return the lease's left side, "" without a lease."""
+    lease = Lease.objects.filter(pair=pair, annotator=annotator).first()
+    if lease is not None:
+        lease.delete()
+        return Side(lease.left_side)
+    if not take_slot(pair.pk) and not (release_expired_of_pair(pair.pk) and take_slot(pair.pk)):
+        raise LabelRefused(
+            "Your hold on this pair ran out and a colleague has it now. Your label was not taken; here is your next pair."
+        )
+    return ""
+
+
+def _latest_act(*, study: Study, annotator: User) -> Preference | Skip | None:
+    mine = {"pair__study": study, "annotator": annotator}
+    label = Preference.objects.filter(**mine).order_by("-created_at", "-pk").first()
+    skip = Skip.objects.filter(**mine).order_by("-created_at", "-pk").first()
+    if label is None or skip is None:
+        return label or skip
+    return label if label.created_at >= skip.created_at else skip
+
+
+def _check_undoable(pair: Pair, *, last: Preference | Skip) -> None:
+    if pair.state != Pair.State.OPEN or pair.study.state == Study.State.CLOSED:
+        raise LabelRefused("The labels of that round are frozen; what you did last stays as it is.")
+    if isinstance(last, Skip) and not (take_slot(pair.pk) or (release_expired_of_pair(pair.pk) and take_slot(pair.pk))):
+        raise LabelRefused("A colleague has taken the pair that you skipped; there is nothing to bring back.")
+
+
+def _take_back(last: Preference | Skip) -> Side | None:
+    if isinstance(last, Preference):
+        _keep_revision(last, action=PreferenceRevision.Action.UNDONE)
+    last.delete()
+    return Side(last.shown_left) if last.shown_left else None
+
+
+def _keep_within_limit(held: list[Lease]) -> None:
+    """Make room for the pair that comes back: the newest leases go, the pair on the screen stays."""
+    for lease in held[LEASES_PER_ANNOTATOR - 1 :]:
+        lease.delete()
+        give_slot_back(lease.pair_id)
+
+
+def _before(moment: datetime) -> datetime:
+    return moment - timedelta(microseconds=1)
+
+
+def _keep_revision(preference: Preference, *, action: PreferenceRevision.Action) -> None:
+    PreferenceRevision.objects.create(
+        pair_id=preference.pair_id,
+        annotator_id=preference.annotator_id,
+        action=action,
+        verdict=preference.verdict,
+        strength=preference.strength,
+        rationale=preference.rationale,
+        shown_left=preference.shown_left,
+        duration_ms=preference.duration_ms,
+        guidelines_version=preference.guidelines_version,
+        simulated_rule=preference.simulated_rule,
+    )

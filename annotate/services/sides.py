@@ -1,0 +1,37 @@
+"""Which response stands on the left: decided here, never in the browser."""
+
+import secrets
+
+from django.utils.crypto import constant_time_compare, salted_hmac
+
+from annotate.models import Lease, Pair, PreferenceRevision, Side, User
+
+OPPOSITE = {Side.A: Side.B, Side.B: Side.A}
+
+
+def choose_left_side(*, pair: Pair, annotator: User) -> Side:
+    """Return the opposite of what the latest other annotator of the pair saw, or a coin flip when there is none.
+
+    Someone who has seen the pair before sees it as before.
+    """
+    seen = PreferenceRevision.objects.filter(pair=pair).order_by("-id").values_list("annotator", "shown_left")
+    held = Lease.objects.filter(pair=pair).order_by("-id").values_list("annotator", "left_side")
+    others: list[Side] = []
+    for annotator_id, side in [*held, *seen]:
+        if annotator_id == annotator.pk:
+            return Side(side)
+        others.append(Side(side))
+    return OPPOSITE[others[0]] if others else secrets.choice([Side.A, Side.B])
+
+
+def side_token(*, pair_id: int, annotator_id: int, left_side: Side) -> str:
+    """Name the sides a person was shown, so that a label outlives its lease, without telling which they are."""
+    return salted_hmac("annotate.sides", f"{pair_id}:{annotator_id}:{left_side.value}", algorithm="sha256").hexdigest()
+
+
+def side_of_token(token: str, *, pair_id: int, annotator_id: int) -> Side | None:
+    """Return the side that `side_token` named; None when the token belongs to another pair or person."""
+    for side in Side:
+        if constant_time_compare(token, side_token(pair_id=pair_id, annotator_id=annotator_id, left_side=side)):
+            return side
+    return None
