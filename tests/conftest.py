@@ -22,3 +22,8 @@ def studio_home(tmp_path: Path, settings: Settings) -> Path:
     settings.STUDIO_HOME = tmp_path / "home"
     settings.STUDIO_HOME.mkdir()
     return Path(settings.STUDIO_HOME)
+
+
+@pytest.fixture(autouse=True)
+def _fast_passwords(settings: Settings) -> None:
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
