@@ -2,9 +2,9 @@
 
 import pytest
 import redis
-from pytest_django import Settings
 from django.db import transaction
 from django.utils import timezone
+from pytest_django import Settings
 
 from tests.training.factories import attempt_of, make_job, make_round, make_study
 from training.models import Attempt, Job, Round
@@ -122,7 +122,11 @@ def test_superseded_attempt_can_write_nothing(job: Job) -> None:
     old = claim_attempt(attempt_of(job).pk)
     replace_lost_attempt(attempt_of(job))
     new = claim_attempt(attempt_of(job).pk)
-    for write in (lambda: heartbeat(old, done=7), lambda: finish_attempt(old), lambda: fail_attempt(old, cause="x")):
+    for write in (
+        lambda: heartbeat(old, done=7),
+        lambda: finish_attempt(old),
+        lambda: fail_attempt(old, cause="x"),
+    ):
         with pytest.raises(AttemptSuperseded):
             write()
     job.refresh_from_db()

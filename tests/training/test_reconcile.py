@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import redis
-from pytest_django import Settings
 from django.utils import timezone
+from pytest_django import Settings
 
 from tests.training.factories import attempt_of, make_job, make_round, make_study
 from training.models import Attempt, Job
@@ -123,7 +123,9 @@ def test_cancelled_job_of_a_dead_process_ends_cancelled(job: Job, dead: ProcessI
     assert job.attempts.count() == 1
 
 
-def test_job_that_kills_its_process_again_and_again_fails_with_a_cause(job: Job, dead: ProcessIdentity) -> None:
+def test_job_that_kills_its_process_again_and_again_fails_with_a_cause(
+    job: Job, dead: ProcessIdentity
+) -> None:
     for _ in range(MOST_LOST_IN_A_ROW):
         claim_attempt(attempt_of(job).pk, process=dead)
         reconcile()

@@ -27,7 +27,9 @@ def round_readiness(round: Round) -> Readiness:
         return Readiness(ready=False, sentence=refusal, usable=usable, needed=needed)
     if usable < needed:
         sentence = f"{usable} of {needed} usable preferences; label {_more_pairs(needed - usable)}."
-        return Readiness(ready=False, sentence=sentence, usable=usable, needed=needed, note=sampling_note(round))
+        return Readiness(
+            ready=False, sentence=sentence, usable=usable, needed=needed, note=sampling_note(round)
+        )
     sentence = f"{usable} usable preferences are ready ({needed} are needed)."
     return Readiness(ready=True, sentence=sentence, usable=usable, needed=needed, note=sampling_note(round))
 
@@ -41,7 +43,9 @@ def state_refusal(round: Round) -> str:
         return ""
     if round.state != Round.State.TRAINING:
         return f"Round {round.number} has been trained; open the next round."
-    active = Job.objects.filter(round=round, kind=Job.Kind.RUN, state__in=[Job.State.QUEUED, Job.State.RUNNING])
+    active = Job.objects.filter(
+        round=round, kind=Job.Kind.RUN, state__in=[Job.State.QUEUED, Job.State.RUNNING]
+    )
     return f"Round {round.number} is already training." if active.exists() else ""
 
 
@@ -50,7 +54,9 @@ def sampling_note(round: Round) -> str:
     sampling = Job.objects.filter(round=round, kind=Job.Kind.SAMPLING).first()
     if sampling is None or not sampling.is_active:
         return ""
-    pairs = Pair.objects.filter(study_id=round.study_id, batch=round.number, purpose=Pair.Purpose.TRAIN).count()
+    pairs = Pair.objects.filter(
+        study_id=round.study_id, batch=round.number, purpose=Pair.Purpose.TRAIN
+    ).count()
     return (
         f"Sampling is still going on ({pairs} of {sampling.total // 2} pairs); "
         "training now stops it and uses what is labelled."

@@ -32,7 +32,9 @@ def check_base_model(text: str) -> BaseModel:
     """Return what `text` (a local folder or a Hugging Face id) names, or raise BaseModelError."""
     text = text.strip()
     if not text:
-        raise BaseModelError("The base model is empty; give a local folder or a Hugging Face id such as owner/name.")
+        raise BaseModelError(
+            "The base model is empty; give a local folder or a Hugging Face id such as owner/name."
+        )
     folder = Path(text).expanduser()
     if folder.is_dir():
         return _check_folder(folder.resolve(), name=text)
@@ -56,11 +58,15 @@ def _check_folder(folder: Path, *, name: str) -> BaseModel:
 def _architecture(folder: Path, *, name: str) -> str:
     if not (folder / "config.json").is_file():
         if (folder / "adapter_config.json").is_file():
-            raise BaseModelError(f"{name} is a LoRA adapter; merge it into its base model and give the merged folder.")
+            raise BaseModelError(
+                f"{name} is a LoRA adapter; merge it into its base model and give the merged folder."
+            )
         raise BaseModelError(f"{name} has no config.json; give the folder of a transformers model.")
     architectures = _read_json(folder / "config.json", name=name).get("architectures")
     if not isinstance(architectures, list) or not architectures:
-        raise BaseModelError(f"{name}/config.json names no architectures; save the model with save_pretrained.")
+        raise BaseModelError(
+            f"{name}/config.json names no architectures; save the model with save_pretrained."
+        )
     return str(architectures[0])
 
 
@@ -68,7 +74,9 @@ def _read_json(path: Path, *, name: str) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise BaseModelError(f"{name}/{path.name} cannot be read ({error}); download or save the model again.") from error
+        raise BaseModelError(
+            f"{name}/{path.name} cannot be read ({error}); download or save the model again."
+        ) from error
     if not isinstance(value, dict):
         raise BaseModelError(f"{name}/{path.name} is not a JSON object; download or save the model again.")
     return value
@@ -85,7 +93,9 @@ def _weight_files(folder: Path, *, name: str) -> list[Path]:
         return [folder / Path(shard).name for shard in shards]
     if (folder / "model.safetensors").is_file():
         return [folder / "model.safetensors"]
-    found = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.gguf") for path in folder.glob(pattern))
+    found = sorted(
+        path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.gguf") for path in folder.glob(pattern)
+    )
     instead = f" (it has {found[0]})" if found else ""
     raise BaseModelError(
         f"{name} has no safetensors weights{instead}; only safetensors are loaded. "
@@ -106,7 +116,9 @@ def _count_parameters(path: Path, *, name: str) -> int:
         if 8 + length + max((tensor["data_offsets"][1] for tensor in tensors), default=0) > size:
             raise ValueError("it ends too early")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
-        raise BaseModelError(f"{name}/{path.name} is damaged ({error}); download or save the model again.") from error
+        raise BaseModelError(
+            f"{name}/{path.name} is damaged ({error}); download or save the model again."
+        ) from error
     return sum(_product(tensor["shape"]) for tensor in tensors)
 
 
@@ -119,12 +131,16 @@ def _product(shape: list[int]) -> int:
 
 def _check_chat_template(folder: Path, *, name: str) -> None:
     if not any((folder / file).is_file() for file in TOKENIZER_FILES):
-        raise BaseModelError(f"{name} has no tokenizer ({', '.join(TOKENIZER_FILES)}); save the model's tokenizer there.")
+        raise BaseModelError(
+            f"{name} has no tokenizer ({', '.join(TOKENIZER_FILES)}); save the model's tokenizer there."
+        )
     if any((folder / file).is_file() for file in ("chat_template.jinja", "chat_template.json")):
         return
     config = folder / "tokenizer_config.json"
     if not (config.is_file() and _read_json(config, name=name).get("chat_template")):
-        raise BaseModelError(f"{name} has no chat template; use an instruction-tuned model, or add chat_template.jinja.")
+        raise BaseModelError(
+            f"{name} has no chat template; use an instruction-tuned model, or add chat_template.jinja."
+        )
 
 
 def _check_hub(hub_id: str) -> BaseModel:
@@ -155,9 +171,13 @@ def _ask_hub(hub_id: str) -> BaseModel:
     try:
         info = HfApi().model_info(hub_id, timeout=HUB_SECONDS)
     except GatedRepoError as error:
-        raise BaseModelError(f"{hub_id} is gated; accept its licence on the hub and log in with `hf auth login`.") from error
+        raise BaseModelError(
+            f"{hub_id} is gated; accept its licence on the hub and log in with `hf auth login`."
+        ) from error
     except RepositoryNotFoundError as error:
-        raise BaseModelError(f"{hub_id} is neither a folder here nor a public model on the hub; check its name.") from error
+        raise BaseModelError(
+            f"{hub_id} is neither a folder here nor a public model on the hub; check its name."
+        ) from error
     except (HfHubHTTPError, OfflineModeIsEnabled, httpx.HTTPError, OSError) as error:
         raise BaseModelError(
             f"{hub_id} is not on this machine and the hub cannot be reached ({type(error).__name__}); download the "

@@ -65,7 +65,14 @@ def create_job(
     """Create a queued job with its first attempt; a worker gets it when the transaction commits."""
     with transaction.atomic():
         job = Job.objects.create(
-            study=study, kind=kind, round=round, policy=policy, run=run, unit=unit, total=total, created_by=actor
+            study=study,
+            kind=kind,
+            round=round,
+            policy=policy,
+            run=run,
+            unit=unit,
+            total=total,
+            created_by=actor,
         )
         enqueue_attempt(Attempt.objects.create(job=job, number=job.attempt_number))
     return job
@@ -94,9 +101,15 @@ def claim_attempt(attempt_id: int, *, process: ProcessIdentity | None = None) ->
     return Claim(job_id=attempt.job_id, attempt_id=attempt.pk, number=attempt.number)
 
 
-def heartbeat(claim: Claim, *, done: int | None = None, total: int | None = None, message: str | None = None) -> None:
+def heartbeat(
+    claim: Claim, *, done: int | None = None, total: int | None = None, message: str | None = None
+) -> None:
     """Renew the lease and write the progress. Raises AttemptSuperseded or JobCancelled."""
-    written = {"done": done, "total": total, "message": None if message is None else message[:LONGEST_MESSAGE]}
+    written = {
+        "done": done,
+        "total": total,
+        "message": None if message is None else message[:LONGEST_MESSAGE],
+    }
     changes = {name: value for name, value in written.items() if value is not None}
     with transaction.atomic():
         hold_claim(claim)
@@ -157,13 +170,19 @@ def request_cancel(*, job: Job, actor: User | None = None) -> None:
         if Job.objects.filter(pk=job.pk, state=Job.State.QUEUED).update(
             state=Job.State.CANCELLED, cancel_requested=True, message="", finished_at=now
         ):
-            job.attempts.filter(state=Attempt.State.QUEUED).update(state=Attempt.State.CANCELLED, finished_at=now)
+            job.attempts.filter(state=Attempt.State.QUEUED).update(
+                state=Attempt.State.CANCELLED, finished_at=now
+            )
         elif not Job.objects.filter(pk=job.pk, state=Job.State.RUNNING).update(
             cancel_requested=True, message="Stopping"
         ):
             job.refresh_from_db()
-            raise JobRefused(f"The job is already {job.get_state_display().lower()}; there is nothing to cancel.")
-        record_audit(study=job.study, actor=actor, action="job.cancelled", details={"job": job.pk, "kind": job.kind})
+            raise JobRefused(
+                f"The job is already {job.get_state_display().lower()}; there is nothing to cancel."
+            )
+        record_audit(
+            study=job.study, actor=actor, action="job.cancelled", details={"job": job.pk, "kind": job.kind}
+        )
         refresh_queue_notice(job.study)
 
 
@@ -182,21 +201,29 @@ def retry_job(*, job: Job, actor: User | None = None) -> None:
             finished_at=None,
         ):
             job.refresh_from_db()
-            raise JobRefused(f"The job is {job.get_state_display().lower()}; only a failed or cancelled one is retried.")
+            raise JobRefused(
+                f"The job is {job.get_state_display().lower()}; only a failed or cancelled one is retried."
+            )
         job.refresh_from_db()
         enqueue_attempt(Attempt.objects.create(job=job, number=job.attempt_number))
-        record_audit(study=job.study, actor=actor, action="job.retried", details={"job": job.pk, "kind": job.kind})
+        record_audit(
+            study=job.study, actor=actor, action="job.retried", details={"job": job.pk, "kind": job.kind}
+        )
         refresh_queue_notice(job.study)
 
 
 def _check_retry(job: Job) -> None:
     """Refuse what would work on a round that has moved on. Raises JobRefused."""
     if job.kind == Job.Kind.SAMPLING and job.round and job.round.state != Round.State.COLLECTING:
-        raise JobRefused(f"Round {job.round.number} no longer collects pairs; open the next round to sample more.")
+        raise JobRefused(
+            f"Round {job.round.number} no longer collects pairs; open the next round to sample more."
+        )
     if job.kind != Job.Kind.RUN or job.round is None:
         return
     if job.round.state != Round.State.TRAINING:
-        raise JobRefused(f"Round {job.round.number} has its policy already; open the next round to train another.")
+        raise JobRefused(
+            f"Round {job.round.number} has its policy already; open the next round to train another."
+        )
     if job.round.jobs.filter(kind=Job.Kind.RUN, run__number__gt=job.run.number if job.run else 0).exists():
         raise JobRefused("A newer run of this round exists; retry that one.")
 
@@ -240,7 +267,9 @@ def _replace(attempt: Attempt, *, state: Job.State, attempt_state: Attempt.State
 
 def _lost_in_a_row(job: Job) -> int:
     """Return how many attempts before the current one were lost, back to the last that ended otherwise."""
-    states = job.attempts.exclude(number=job.attempt_number).order_by("-number").values_list("state", flat=True)
+    states = (
+        job.attempts.exclude(number=job.attempt_number).order_by("-number").values_list("state", flat=True)
+    )
     lost = 0
     for state in states:
         if state != Attempt.State.LOST:

@@ -35,7 +35,9 @@ def _collecting(newest: Round) -> str:
         return f"Round {newest.number} is being sampled; new pairs arrive while that goes on."
     if state in STOPPED:
         return f"The sampling of round {newest.number} stopped before its end; a lead can start it again."
-    return f"All pairs of round {newest.number} have been sampled; training starts when a lead presses “Train”."
+    return (
+        f"All pairs of round {newest.number} have been sampled; training starts when a lead presses “Train”."
+    )
 
 
 def _state_of(newest: Round, *, kind: Job.Kind) -> str | None:

@@ -59,7 +59,9 @@ def _faults(recipe: Recipe) -> dict[str, str]:
     if not recipe.beta > 0:
         faults["beta"] = f"β = {recipe.beta:g} must be above 0; 0.1 is usual."
     if not recipe.learning_rate > 0:
-        faults["learning_rate"] = f"Learning rate = {recipe.learning_rate:g} must be above 0; 5e-5 is usual with LoRA."
+        faults["learning_rate"] = (
+            f"Learning rate = {recipe.learning_rate:g} must be above 0; 5e-5 is usual with LoRA."
+        )
     if not recipe.temperature > 0:
         faults["temperature"] = (
             f"Temperature = {recipe.temperature:g} makes the two responses of a pair identical; 1.0 is usual."
@@ -70,7 +72,9 @@ def _faults(recipe: Recipe) -> dict[str, str]:
             f"{recipe.max_length} with its prompt; lower the one or raise the other."
         )
     if recipe.lora_r > LARGEST_LORA_RANK:
-        faults["lora_r"] = f"LoRA rank = {recipe.lora_r} is above {LARGEST_LORA_RANK}, the engine's limit; 16 is usual."
+        faults["lora_r"] = (
+            f"LoRA rank = {recipe.lora_r} is above {LARGEST_LORA_RANK}, the engine's limit; 16 is usual."
+        )
     return faults
 
 
@@ -83,7 +87,9 @@ def _check_changes(recipe: Recipe, changed: dict[str, Any]) -> None:
     if "base_model" not in changed:
         return
     if recipe.study.rounds.exists():
-        raise ValidationError({"base_model": ["The base model is fixed once a round is open; create another study."]})
+        raise ValidationError(
+            {"base_model": ["The base model is fixed once a round is open; create another study."]}
+        )
     try:
         changed["base_model"] = check_base_model(changed["base_model"]).path_or_id
     except BaseModelError as error:

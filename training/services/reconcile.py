@@ -93,7 +93,9 @@ def _replaced(attempt: Attempt) -> bool:
         state = replace_lost_attempt(attempt)
     except AttemptSuperseded:
         return False
-    logger.warning("%s lost its process %s on %s; it is %s now", attempt.job, attempt.pid, attempt.host, state)
+    logger.warning(
+        "%s lost its process %s on %s; it is %s now", attempt.job, attempt.pid, attempt.host, state
+    )
     return True
 
 

@@ -33,9 +33,13 @@ def open_round(*, study: Study, actor: User | None = None) -> Round:
 
 def _check_can_open(study: Study) -> None:
     if study.state != Study.State.ACTIVE:
-        raise RoundRefused(f"{study.name} is {study.get_state_display().lower()}; make it active to open a round.")
+        raise RoundRefused(
+            f"{study.name} is {study.get_state_display().lower()}; make it active to open a round."
+        )
     if not Recipe.objects.filter(study=study).exists():
-        raise RoundRefused(f"{study.name} has no base model and so nothing to sample from; create it as a new study.")
+        raise RoundRefused(
+            f"{study.name} has no base model and so nothing to sample from; create it as a new study."
+        )
     if not Prompt.objects.filter(study=study, split=Split.TRAIN).exists():
         raise RoundRefused(f"{study.name} has no training prompts; import a prompt file first.")
     if Round.objects.filter(study=study, state__in=AT_WORK).exists():
@@ -120,13 +124,22 @@ def _start(round: Round, *, actor: User | None) -> Run:
             started_by=actor,
         )
         create_job(
-            study=fresh.study, kind=Job.Kind.RUN, round=fresh, run=run, unit="steps", total=frozen.steps, actor=actor
+            study=fresh.study,
+            kind=Job.Kind.RUN,
+            round=fresh,
+            run=run,
+            unit="steps",
+            total=frozen.steps,
+            actor=actor,
         )
     except IntegrityError:
         remove_run_directory(frozen)
         raise
     record_audit(
-        study=fresh.study, actor=actor, action="training.started", details={"round": fresh.number, "run": number}
+        study=fresh.study,
+        actor=actor,
+        action="training.started",
+        details={"round": fresh.number, "run": number},
     )
     refresh_queue_notice(fresh.study)
     return run

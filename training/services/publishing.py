@@ -1,0 +1,102 @@
+"""From a finished run to a policy: once, whatever is interrupted between any two of these steps."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from django.conf import settings
+from django.db import transaction
+
+from annotate.services.audit import record_audit
+from training.core.files import damaged_file, fsync_file, fsync_folder
+from training.core.rundir import RunDirectory, RunResult
+from training.models import Job, Policy, Recipe, Round, Run
+from training.services.jobs import Claim, JobFailed, finish_attempt, heartbeat
+from training.services.rounds import create_heldout_job
+from training.services.run_directories import absolute
+from training.services.runs import execute_run, training_progress
+
+SHA_CHARACTERS = 12
+
+
+def run_and_publish(claim: Claim) -> None:
+    """Train the job's run and publish the policy it gives."""
+    job = Job.objects.select_related("run__round__study__recipe", "run__round__sampled_policy").get(
+        pk=claim.job_id
+    )
+    if job.run is None:
+        raise JobFailed("The run of this job is gone; start the training again.")
+    execute_run(claim, directory=absolute(job.run.directory), progress=training_progress)
+    heartbeat(claim, message="Publishing the policy")
+    publish_policy(claim, run=job.run)
+
+
+def publish_policy(claim: Claim, *, run: Run) -> Policy:
+    """Copy the run's adapter to its immutable place and create its policy. Raises JobFailed, AttemptSuperseded."""
+    directory = RunDirectory(absolute(run.directory))
+    values = _checked_result(directory)
+    result = RunResult.from_json(values)
+    name = served_name(run, adapter_sha256=result.adapter_sha256 or "")
+    place = _place_adapter(directory.adapter, name=name)
+    with transaction.atomic():
+        finish_attempt(claim)
+        policy = _create_policy(run, name=name, place=place, adapter_sha256=result.adapter_sha256 or "")
+        Run.objects.filter(pk=run.pk).update(policy=policy, result=values)
+        Round.objects.filter(pk=run.round_id, state=Round.State.TRAINING).update(state=Round.State.TRAINED)
+        Recipe.objects.filter(study=run.round.study, base_sha256="").update(base_sha256=result.base_sha256)
+        create_heldout_job(policy=policy)
+        record_audit(
+            study=run.round.study,
+            actor=None,
+            action="policy.published",
+            details={"policy": policy.number, "name": name},
+        )
+    return policy
+
+
+def served_name(run: Run, *, adapter_sha256: str) -> str:
+    """Return the name under which the engine serves the adapter: the same weights always get the same one."""
+    return f"{run.round.study.slug}-r{run.round.number}-{adapter_sha256[:SHA_CHARACTERS]}"
+
+
+def _checked_result(directory: RunDirectory) -> dict[str, object]:
+    """Return result.json, after comparing the adapter's files with their hashes."""
+    damaged = damaged_file(directory.adapter)
+    if damaged is not None:
+        # Without its result the run counts as unfinished, and the retry trains again from its last checkpoint.
+        directory.result.unlink(missing_ok=True)
+        raise JobFailed(
+            f"The trained adapter is damaged ({damaged}); check the disk, then retry: it is trained again."
+        )
+    result: dict[str, object] = json.loads(directory.result.read_text(encoding="utf-8"))
+    return result
+
+
+def _place_adapter(adapter: Path, *, name: str) -> Path:
+    """Copy the adapter to policies/<name>, complete or not at all; a copy that is there already stays."""
+    place = Path(settings.STUDIO_HOME) / "policies" / name
+    if place.exists() and damaged_file(place) is None:
+        return place
+    partial = place.with_name(f"{name}.tmp")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(adapter, partial)
+    for file in sorted(path for path in partial.rglob("*") if path.is_file()):
+        fsync_file(file)
+    shutil.rmtree(place, ignore_errors=True)
+    partial.rename(place)
+    fsync_folder(place.parent)
+    return place
+
+
+def _create_policy(run: Run, *, name: str, place: Path, adapter_sha256: str) -> Policy:
+    newest = Policy.objects.filter(study=run.round.study).order_by("-number")[:1].get()
+    return Policy.objects.create(
+        study=run.round.study,
+        number=newest.number + 1,
+        parent=run.round.sampled_policy,
+        served_name=name,
+        adapter_path=str(place.relative_to(settings.STUDIO_HOME)),
+        adapter_sha256=adapter_sha256,
+    )

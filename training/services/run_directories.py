@@ -1,0 +1,91 @@
+"""The run directory of a round's run: where it lies and what is frozen into it."""
+
+from __future__ import annotations
+
+import math
+import secrets
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+
+from training.core.config import LoraSettings, LossSettings, OptimizerSettings, RunConfig
+from training.core.rundir import write_run_directory
+from training.models import Policy, Recipe, Round
+from training.services.training_set import TrainingSet
+
+
+@dataclass(frozen=True)
+class FrozenRun:
+    """A run directory as it was written; `directory` is its path below STUDIO_HOME."""
+
+    directory: str
+    config: dict[str, Any]
+    dataset_sha256: str
+    steps: int
+
+
+def freeze_run_directory(*, round: Round, number: int, training_set: TrainingSet) -> FrozenRun:
+    """Write the run directory of a round's run, under a name that no other attempt can have."""
+    directory = f"runs/{round.study.slug}/round-{round.number}-run-{number}-{secrets.token_hex(4)}"
+    config = run_config(round)
+    sha256 = write_run_directory(absolute(directory), config=config, examples=training_set.examples)
+    return FrozenRun(
+        directory=directory,
+        config=config.as_json(),
+        dataset_sha256=sha256,
+        steps=planned_steps(config, examples=len(training_set.examples)),
+    )
+
+
+def remove_run_directory(frozen: FrozenRun) -> None:
+    """Remove a directory whose run was not created after all."""
+    shutil.rmtree(absolute(frozen.directory), ignore_errors=True)
+
+
+def absolute(directory: str) -> Path:
+    """Return the path of something that a row names below STUDIO_HOME."""
+    return Path(settings.STUDIO_HOME) / directory
+
+
+def run_config(round: Round) -> RunConfig:
+    """Return the config of a run that continues the round's sampled policy against the frozen reference."""
+    recipe = round.study.recipe
+    return RunConfig(
+        base_model=recipe.base_model,
+        base_sha256=recipe.base_sha256 or None,
+        parent_adapter=adapter_of(round.sampled_policy),
+        lora=LoraSettings(r=recipe.lora_r, alpha=float(recipe.lora_alpha)),
+        loss=LossSettings(name="dpo", beta=recipe.beta),
+        optimizer=OptimizerSettings(
+            learning_rate=recipe.learning_rate, epochs=recipe.epochs, pairs_per_step=recipe.pairs_per_step
+        ),
+        max_length=recipe.max_length,
+        dtype=recipe.dtype,
+        seed=recipe.seed,
+    )
+
+
+def scoring_config(policy: Policy) -> RunConfig:
+    """Return the config that scores texts under a policy and the reference."""
+    recipe: Recipe = policy.study.recipe
+    return RunConfig(
+        stage="score",
+        base_model=recipe.base_model,
+        base_sha256=recipe.base_sha256 or None,
+        parent_adapter=adapter_of(policy),
+        max_length=recipe.max_length,
+        dtype=recipe.dtype,
+    )
+
+
+def adapter_of(policy: Policy) -> str | None:
+    """Return the absolute path of the policy's adapter; None for the reference."""
+    return str(absolute(policy.adapter_path)) if policy.adapter_path else None
+
+
+def planned_steps(config: RunConfig, *, examples: int) -> int:
+    """Return how many optimiser steps the run takes when every example can be used."""
+    return config.optimizer.epochs * math.ceil(examples / config.optimizer.pairs_per_step)

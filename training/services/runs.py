@@ -1,0 +1,189 @@
+"""The trainer as a subprocess of its job: a crash, a cancel or the memory killer never takes the worker along."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from django.conf import settings
+
+from training.core.rundir import RunDirectory
+from training.services.jobs import Claim, JobFailed, heartbeat
+
+LOG_FILE = "train.log"
+POLL_SECONDS = 1.0
+SECONDS_TO_STOP = 10
+LOG_BYTES_READ = 8_000
+LONGEST_CAUSE = 600
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the trainer is; `total` is None until it has said how much there is."""
+
+    done: int
+    total: int | None = None
+
+
+def execute_run(claim: Claim, *, directory: Path, progress: Callable[[RunDirectory], Progress]) -> None:
+    """Run `training.core` on a run directory to its end, unless it has a result already.
+
+    Raises JobFailed with the trainer's own cause, JobCancelled or AttemptSuperseded; in each case the trainer has
+    ended before.
+    """
+    run = RunDirectory(directory)
+    if run.result.exists():
+        return
+    run.error.unlink(missing_ok=True)
+    with accelerator_lock(claim) as lock, (directory / LOG_FILE).open("ab") as log:
+        trainer = _start(directory, lock=lock, log=log)
+        try:
+            while _still_running(trainer):
+                now = progress(run)
+                heartbeat(claim, done=now.done, total=now.total)
+        finally:
+            _stop(trainer)
+    if trainer.returncode != 0 or not run.result.exists():
+        raise JobFailed(cause_of_failure(run, returncode=trainer.returncode))
+
+
+@contextmanager
+def accelerator_lock(claim: Claim) -> Iterator[IO[str]]:
+    """Wait for this machine's accelerator. The kernel frees the lock when its last holder, the trainer, ends."""
+    path = Path(settings.STUDIO_HOME) / "run" / lock_name()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        while not _try_lock(lock):
+            heartbeat(claim, message="Waiting for another training on this machine to end")
+            time.sleep(POLL_SECONDS)
+        heartbeat(claim, message="")
+        yield lock
+
+
+def lock_name() -> str:
+    """Return a name that workers share exactly when they share an accelerator."""
+    devices = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return "-".join(filter(None, ["train", socket.gethostname(), devices.replace(",", "-")])) + ".lock"
+
+
+def _try_lock(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _start(directory: Path, *, lock: IO[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+    launcher = shlex.split(settings.TRAIN_LAUNCHER) or [sys.executable]
+    return subprocess.Popen(
+        [*launcher, "-m", "training.core", str(directory)],
+        cwd=settings.BASE_DIR,
+        env={**os.environ, "STUDIO_DIE_WITH_PARENT": "1", "PYTHONUNBUFFERED": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        # The trainer inherits the locked file, so the lock lives as long as the trainer does.
+        pass_fds=[lock.fileno()],
+    )
+
+
+def _still_running(trainer: subprocess.Popen[bytes]) -> bool:
+    try:
+        trainer.wait(timeout=POLL_SECONDS)
+    except subprocess.TimeoutExpired:
+        return True
+    return False
+
+
+def _stop(trainer: subprocess.Popen[bytes]) -> None:
+    """End the trainer and whatever it has started: politely, so that it can write a checkpoint, then for certain."""
+    if trainer.poll() is None:
+        _signal_group(trainer, signal.SIGTERM)
+        try:
+            trainer.wait(timeout=SECONDS_TO_STOP)
+        except subprocess.TimeoutExpired:
+            pass
+    _signal_group(trainer, signal.SIGKILL)
+    trainer.wait()
+
+
+def _signal_group(trainer: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    try:
+        os.killpg(trainer.pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def cause_of_failure(run: RunDirectory, *, returncode: int) -> str:
+    """Return one sentence: what the trainer wrote, else what its end and its last words tell."""
+    if written := _written_cause(run):
+        return written[:LONGEST_CAUSE]
+    if returncode == -signal.SIGKILL:
+        return "The trainer was killed, probably out of memory: reduce pairs per step or the maximum length, then retry."
+    ended = f"signal {-returncode}" if returncode < 0 else f"exit status {returncode}"
+    last = _last_line(run.path / LOG_FILE)
+    return f"The trainer ended with {ended}{f': {last}' if last else ''}; its log has more, then retry."[
+        :LONGEST_CAUSE
+    ]
+
+
+def _written_cause(run: RunDirectory) -> str:
+    try:
+        return str(json.loads(run.error.read_text(encoding="utf-8")).get("cause", ""))
+    except (OSError, ValueError, AttributeError):
+        return ""
+
+
+def _last_line(log: Path) -> str:
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - LOG_BYTES_READ))
+            lines = file.read().decode("utf-8", errors="replace").split("\n")
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def training_progress(run: RunDirectory) -> Progress:
+    """Return the last step in metrics.jsonl and the steps planned in receipt.json."""
+    return Progress(done=_last_number(run.metrics, key="step"), total=_planned(run))
+
+
+def scoring_progress(run: RunDirectory) -> Progress:
+    """Return how many completions have been scored."""
+    try:
+        return Progress(done=run.scores.read_bytes().count(b"\n"))
+    except FileNotFoundError:
+        return Progress(done=0)
+
+
+def _planned(run: RunDirectory) -> int | None:
+    try:
+        return int(json.loads(run.receipt.read_text(encoding="utf-8"))["steps"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _last_number(path: Path, *, key: str) -> int:
+    """Return `key` of the last complete line of a JSON-lines file, 0 before there is one."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - LOG_BYTES_READ))
+            complete = file.read().rpartition(b"\n")[0].rpartition(b"\n")[2]
+        return int(json.loads(complete)[key])
+    except (OSError, ValueError, KeyError):
+        return 0
