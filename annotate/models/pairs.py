@@ -27,7 +27,13 @@ class Prompt(models.Model):
         indexes = [models.Index(fields=["study", "split", "position"])]
 
     def __str__(self) -> str:
-        return str(self.messages[-1]["content"])[:80]
+        return self.preview
+
+    @property
+    def preview(self) -> str:
+        """The beginning of the last message, on one line."""
+        text = " ".join(str(self.messages[-1]["content"])[:400].split())
+        return text if len(text) <= 160 else text[:159].rstrip() + "…"
 
 
 class Response(models.Model):

@@ -1,0 +1,114 @@
+"""What browsers send, as types. The rules live in the services."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.conf import settings
+from django.core.files.uploadedfile import UploadedFile
+from django.core.validators import MaxValueValidator, MinValueValidator
+
+from annotate.models import Role, Side, Study, Verdict
+
+# What the screen calls A is the left pane, whatever the stored response's letter is.
+SHOWN_VERDICTS = [("left", "A"), ("right", "B"), ("tie", "Tie"), ("both_bad", "Both are bad")]
+PERCENT = [MinValueValidator(0), MaxValueValidator(90)]
+
+
+class JudgementForm(forms.Form):
+    """A verdict in terms of the screen; `shown` names the sides that were shown, `ahead` the pair shown since."""
+
+    verdict = forms.ChoiceField(
+        choices=SHOWN_VERDICTS, error_messages={"required": "Choose A, B, Tie or Both are bad first."}
+    )
+    client_id = forms.UUIDField()
+    shown = forms.CharField(max_length=64)
+    duration_ms = forms.IntegerField(required=False, min_value=0)
+
+    def sentence(self) -> str:
+        """Say what is wrong with the form in one sentence."""
+        if "verdict" in self.errors:
+            return str(self.errors["verdict"][0])
+        return "The form is incomplete; reload the page and choose again."
+
+
+def stored_verdict(shown: str, *, left_side: Side) -> Verdict:
+    """Translate a verdict on the screen into one on the stored responses."""
+    if shown in ("tie", "both_bad"):
+        return Verdict(shown)
+    left_is_a = left_side == Side.A
+    return Verdict.A if (shown == "left") == left_is_a else Verdict.B
+
+
+class PromptImportForm(forms.Form):
+    file = forms.FileField(
+        label="Prompt file (JSONL)",
+        allow_empty_file=True,
+        help_text="One JSON object on each line: messages, and optionally id, split and tags.",
+        error_messages={"required": "Choose a file first."},
+    )
+    heldout_percent = forms.IntegerField(
+        label="Held-out share, in percent",
+        initial=20,
+        validators=PERCENT,
+        help_text="Of the lines without a split of their own. Held-out prompts are never trained on.",
+    )
+
+    def clean_file(self) -> UploadedFile[Any]:
+        file: UploadedFile[Any] = self.cleaned_data["file"]
+        limit = settings.MAX_PROMPT_FILE_BYTES
+        if (file.size or 0) > limit:
+            raise forms.ValidationError(f"The file has {file.size:,} bytes; {limit:,} are possible. Split it.")
+        return file
+
+
+class GuidelinesForm(forms.Form):
+    text = forms.CharField(
+        label="Guidelines",
+        required=False,
+        max_length=100_000,
+        strip=False,
+        widget=forms.Textarea(attrs={"rows": 18, "spellcheck": "true"}),
+        help_text="Markdown. Annotators read it beside every pair; each label remembers its version.",
+    )
+    based_on = forms.IntegerField(widget=forms.HiddenInput)
+
+
+class StudySettingsForm(forms.Form):
+    name = forms.CharField(max_length=120, help_text="The address of the study stays as it is.")
+    state = forms.ChoiceField(
+        label="Labelling",
+        choices=Study.State.choices,
+        help_text="Paused: nobody gets new pairs. Closed: labels are refused too.",
+    )
+    labels_per_pair = forms.IntegerField(
+        label="Labels per pair",
+        min_value=1,
+        max_value=20,
+        help_text="How many different annotators judge each pair; holds for open and new pairs.",
+    )
+    lease_minutes = forms.IntegerField(
+        label="Minutes a pair is held",
+        min_value=1,
+        max_value=24 * 60,
+        help_text="After this, a pair that was not labelled goes to somebody else.",
+    )
+    allow_tie = forms.BooleanField(label="Offer “Tie”", required=False)
+    allow_both_bad = forms.BooleanField(label="Offer “Both are bad”", required=False)
+
+
+class MemberAddForm(forms.Form):
+    username = forms.CharField(
+        max_length=150,
+        help_text="An account that exists, or a new one: its password is shown once.",
+        widget=forms.TextInput(attrs={"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}),
+    )
+    display_name = forms.CharField(
+        max_length=150, required=False, help_text="For a new account: the name that others see."
+    )
+    role = forms.ChoiceField(choices=Role.choices, initial=Role.ANNOTATOR)
+
+
+class RoleForm(forms.Form):
+    role = forms.ChoiceField(choices=Role.choices)

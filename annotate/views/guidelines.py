@@ -1,0 +1,53 @@
+"""The guidelines: everybody in the study reads them, leads write them."""
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_http_methods
+
+from annotate.access import StudyAccess, study_access
+from annotate.errors import StudyRefused
+from annotate.forms import GuidelinesForm
+from annotate.markdown import render_markdown
+from annotate.models import Role
+from annotate.services.studies import update_guidelines
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def study_guidelines(request: HttpRequest, slug: str) -> HttpResponse:
+    """Show the guidelines, with a form for leads; saving publishes the next version."""
+    access = study_access(request, slug)
+    if request.method == "POST":
+        return _publish(request, access)
+    study = access.study
+    form = GuidelinesForm(initial={"text": study.guidelines, "based_on": study.guidelines_version})
+    return _page(request, access, form=form)
+
+
+def _publish(request: HttpRequest, access: StudyAccess) -> HttpResponse:
+    if access.role != Role.LEAD:
+        raise PermissionDenied("Only a lead writes the guidelines.")
+    form = GuidelinesForm(request.POST)
+    if not form.is_valid():
+        return _page(request, access, form=form, status=400)
+    text, based_on = form.cleaned_data["text"], form.cleaned_data["based_on"]
+    try:
+        study = update_guidelines(study=access.study, text=text, actor=access.user, based_on=based_on)
+    except StudyRefused as refusal:
+        form.add_error("text", str(refusal))
+        # What is saved next is based on the version that the sentence names.
+        access.study.refresh_from_db()
+        form.data = form.data.copy()
+        form.data["based_on"] = str(access.study.guidelines_version)
+        return _page(request, access, form=form, status=409)
+    messages.success(request, f"Version {study.guidelines_version} of the guidelines is in use from now on.")
+    return redirect("study-guidelines", study.slug)
+
+
+def _page(request: HttpRequest, access: StudyAccess, *, form: GuidelinesForm, status: int = 200) -> HttpResponse:
+    context = access.context("settings" if access.role == Role.LEAD else "") | {
+        "form": form,
+        "guidelines_html": render_markdown(access.study.guidelines),
+    }
+    return render(request, "annotate/guidelines.html", context, status=status)

@@ -1,0 +1,19 @@
+"""Where people land: their studies."""
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_GET
+
+from annotate.models import Role
+from annotate.selectors.studies import studies_of
+from annotate.views.people import signed_in
+
+
+@require_GET
+def home(request: HttpRequest) -> HttpResponse:
+    """List the person's studies; an annotator with a single one lands on its pairs."""
+    cards = studies_of(signed_in(request))
+    if len(cards) == 1 and cards[0].role == Role.ANNOTATOR:
+        return redirect("label", cards[0].study.slug)
+    may_create = not cards or any(card.role == Role.LEAD for card in cards)
+    return render(request, "annotate/home.html", {"cards": cards, "may_create": may_create})

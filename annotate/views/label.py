@@ -1,0 +1,143 @@
+"""The labelling screen.
+
+Each view answers a plain request with a page or a redirect, and a request of the page's script with a fragment: the
+next pair, or the truth about why there is none. Showing a pair holds it for the person; that lease is the one thing
+that these GETs write, and asking again changes nothing.
+"""
+
+import uuid
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_GET, require_POST
+
+from annotate.access import StudyAccess, study_access
+from annotate.errors import LabelRefused
+from annotate.forms import JudgementForm, stored_verdict
+from annotate.markdown import render_markdown
+from annotate.models import Pair, Role, Side
+from annotate.selectors.queue import QueueState, empty_reason, queue_state
+from annotate.selectors.shown_pairs import ShownPair, show_pair
+from annotate.services.preferences import record_preference, skip_pair, undo_preference
+from annotate.services.queue import LeasedPair, lease_next_pair
+from annotate.services.sides import side_of_token
+
+LABELLERS = (Role.ANNOTATOR, Role.LEAD)
+STOP_POLLING = 286
+
+
+@require_GET
+def label(request: HttpRequest, slug: str) -> HttpResponse:
+    """The whole screen, with a pair or an empty state."""
+    access = study_access(request, slug, *LABELLERS)
+    leased = lease_next_pair(study=access.study, annotator=access.user)
+    guidelines = {"guidelines_html": render_markdown(access.study.guidelines)}
+    context = _stage(access, leased) | guidelines | access.context("label")
+    return _uncached(render(request, "annotate/label.html", context))
+
+
+@require_GET
+def label_next(request: HttpRequest, slug: str) -> HttpResponse:
+    """A fragment: the next pair, or with `?after=PAIR` the one after the pair on the screen (204: none)."""
+    access = study_access(request, slug, *LABELLERS)
+    after = _number(request.GET.get("after"))
+    leased = lease_next_pair(study=access.study, annotator=access.user, beyond=after)
+    if after is not None and leased is None:
+        return HttpResponse(status=204)
+    context = _stage(access, leased)
+    reason = context["reason"]
+    stop = reason is not None and not reason.looks_again  # type: ignore[attr-defined]
+    return _fragment(request, context, status=STOP_POLLING if stop else 200)
+
+
+@require_POST
+def label_judge(request: HttpRequest, slug: str, pair_id: int) -> HttpResponse:
+    """Record a verdict; the answer is the next pair."""
+    access = study_access(request, slug, *LABELLERS)
+    pair = get_object_or_404(Pair, pk=pair_id, study=access.study)
+    form = JudgementForm(request.POST)
+    left_side = side_of_token(request.POST.get("shown", ""), pair_id=pair.pk, annotator_id=access.user.pk)
+    if not form.is_valid() or left_side is None:
+        sentence = form.sentence() if form.errors else "This form belongs to another pair or person; reload the page."
+        return _answer(request, access, problem=sentence, status=400)
+    try:
+        _record(form, pair=pair, access=access, left_side=left_side)
+    except LabelRefused as refusal:
+        return _answer(request, access, problem=str(refusal), status=409)
+    return _answer(request, access, done="Saved")
+
+
+@require_POST
+def label_skip(request: HttpRequest, slug: str, pair_id: int) -> HttpResponse:
+    """Pass on a pair; the answer is the next one."""
+    access = study_access(request, slug, *LABELLERS)
+    pair = get_object_or_404(Pair, pk=pair_id, study=access.study)
+    try:
+        skip_pair(pair=pair, annotator=access.user)
+    except LabelRefused as refusal:
+        return _answer(request, access, problem=str(refusal), status=409)
+    return _answer(request, access, done="Skipped")
+
+
+@require_POST
+def label_undo(request: HttpRequest, slug: str) -> HttpResponse:
+    """Take back the last label or skip; the answer is its pair, on the same sides."""
+    access = study_access(request, slug, *LABELLERS)
+    try:
+        leased = undo_preference(study=access.study, annotator=access.user)
+    except LabelRefused as refusal:
+        return _answer(request, access, problem=str(refusal), status=409)
+    if not request.htmx:  # type: ignore[attr-defined]
+        messages.info(request, "Taken back; here is the pair again.")
+        return redirect("label", slug)
+    return _fragment(request, _stage(access, leased))
+
+
+def _record(form: JudgementForm, *, pair: Pair, access: StudyAccess, left_side: Side) -> None:
+    record_preference(
+        pair=pair,
+        annotator=access.user,
+        verdict=stored_verdict(form.cleaned_data["verdict"], left_side=left_side),
+        client_id=form.cleaned_data["client_id"],
+        shown_left=left_side,
+        duration_ms=form.cleaned_data["duration_ms"],
+    )
+
+
+def _answer(
+    request: HttpRequest, access: StudyAccess, *, done: str = "", problem: str = "", status: int = 200
+) -> HttpResponse:
+    """Answer a change: a redirect with a message, or the pair beyond the one that the page shows already."""
+    if not request.htmx:  # type: ignore[attr-defined]
+        messages.add_message(request, messages.ERROR if problem else messages.SUCCESS, problem or f"{done}.")
+        return redirect("label", access.study.slug)
+    ahead = _number(request.POST.get("ahead"))
+    leased = lease_next_pair(study=access.study, annotator=access.user, beyond=ahead)
+    return _fragment(request, _stage(access, leased) | {"problem": problem}, status=status)
+
+
+def _stage(access: StudyAccess, leased: LeasedPair | None) -> dict[str, object]:
+    """What the templates of the stage need: a pair or the reason why there is none, and the progress."""
+    state: QueueState = queue_state(study=access.study, annotator=access.user)
+    shown: ShownPair | None = show_pair(leased, annotator=access.user) if leased else None
+    return {
+        "study": access.study,
+        "shown": shown,
+        "client_id": uuid.uuid4(),
+        "state": state,
+        "reason": None if shown else empty_reason(state),
+    }
+
+
+def _fragment(request: HttpRequest, context: dict[str, object], *, status: int = 200) -> HttpResponse:
+    return _uncached(render(request, "annotate/_answer.html", context, status=status))
+
+
+def _uncached(response: HttpResponse) -> HttpResponse:
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and text.isdecimal() and len(text) < 19 else None
