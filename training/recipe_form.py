@@ -1,0 +1,211 @@
+"""The form of a study's recipe: each setting with what it does, its range and what is usual."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+
+from training.models import Recipe
+
+
+@dataclass(frozen=True)
+class NumberSetting:
+    """A number of the recipe. The range is closed; `whole` numbers have no decimals."""
+
+    name: str
+    label: str
+    low: float
+    high: float
+    usual: str
+    help: str
+    whole: bool = False
+
+    def field(self) -> forms.Field:
+        kind = forms.IntegerField if self.whole else forms.FloatField
+        number = "a whole number" if self.whole else "a number"
+        say = f"{self.label} must be {number}; {self.usual} is usual."
+        mode = "numeric" if self.whole else "decimal"
+        widget = forms.TextInput(attrs={"inputmode": mode, "autocomplete": "off"})
+        return kind(
+            label=self.label, help_text=self.help, widget=widget, error_messages=dict.fromkeys(SAID, say)
+        )
+
+    def fault(self, value: float) -> str:
+        if self.low <= value <= self.high:
+            return ""
+        bounds = f"must lie between {self.low:g} and {self.high:g}"
+        return f"{self.label} = {value:g} {bounds}; {self.usual} is usual."
+
+
+SAID = ("invalid", "required")
+
+SAMPLING = (
+    NumberSetting(
+        "temperature",
+        "Temperature",
+        0,
+        2,
+        "1.0",
+        "How freely responses are drawn. 1.0 samples the model as it is; only there the KL estimate holds.",
+    ),
+    NumberSetting(
+        "top_p",
+        "Top-p",
+        0.01,
+        1,
+        "1.0",
+        "Draws only from the likeliest tokens that make up this share. 1.0 leaves nothing out.",
+    ),
+    NumberSetting(
+        "max_new_tokens",
+        "Longest response",
+        8,
+        8192,
+        "96 on a small model",
+        "In tokens. Responses that reach it are cut; if many are, a judge of length cannot tell them apart.",
+        whole=True,
+    ),
+    NumberSetting(
+        "heldout_samples",
+        "Samples per held-out prompt",
+        1,
+        16,
+        "2",
+        "How many responses every policy gives to each held-out prompt, for the comparison.",
+        whole=True,
+    ),
+)
+TRAINING = (
+    NumberSetting(
+        "beta",
+        "β",
+        float("-inf"),
+        float("inf"),
+        "0.1",
+        "How strongly the policy is held to the SFT reference. Lower moves faster and further; below 0.05 "
+        "the policy may collapse into a few phrases.",
+    ),
+    NumberSetting(
+        "learning_rate",
+        "Learning rate",
+        float("-inf"),
+        1,
+        "1e-4 on a 135 M model, 5e-6 to 5e-5 on larger ones",
+        "Size of an optimiser step. Too high shows as a jumping loss and a gradient norm that grows.",
+    ),
+    NumberSetting(
+        "epochs",
+        "Epochs",
+        1,
+        100,
+        "1 to 3",
+        "How often a run goes over its preferences. More than 3 mostly over-optimises.",
+        whole=True,
+    ),
+    NumberSetting(
+        "pairs_per_step",
+        "Pairs per step",
+        1,
+        1024,
+        "8 to 128",
+        "How many preferences one optimiser step averages over.",
+        whole=True,
+    ),
+    NumberSetting(
+        "max_length",
+        "Longest sequence",
+        64,
+        131072,
+        "2048",
+        "Prompt and response together, in tokens. Longer responses are cut to train; prompts stay whole.",
+        whole=True,
+    ),
+    NumberSetting(
+        "lora_r",
+        "LoRA rank",
+        1,
+        64,
+        "16",
+        "Size of the adapter. Fixed once the study has trained a policy.",
+        whole=True,
+    ),
+    NumberSetting(
+        "lora_alpha",
+        "LoRA α",
+        1,
+        1024,
+        "twice the rank",
+        "Scales the adapter by α / rank. Fixed once the study has trained a policy.",
+        whole=True,
+    ),
+    NumberSetting(
+        "seed",
+        "Seed",
+        0,
+        2_147_483_647,
+        "0",
+        "Order of the data and start of the adapter.",
+        whole=True,
+    ),
+)
+ROUNDS = (
+    NumberSetting(
+        "minimum_labels",
+        "Fewest preferences",
+        2,
+        1_000_000,
+        "16 for a demo, hundreds for a real study",
+        "A round trains only with at least this many usable preferences.",
+        whole=True,
+    ),
+)
+NUMBERS = SAMPLING + TRAINING + ROUNDS
+GROUPS = {"Sampling": SAMPLING, "Training": TRAINING, "Rounds": ROUNDS}
+
+
+class RecipeForm(forms.Form):
+    """The whole recipe. Rules between settings, and those of β and the learning rate, are the service's."""
+
+    base_model = forms.CharField(
+        max_length=500,
+        label="Base model",
+        help_text="A folder here or a Hugging Face id: the SFT reference. Fixed once a round is open.",
+    )
+    dtype = forms.ChoiceField(
+        choices=Recipe.Dtype.choices,
+        label="Precision",
+        help_text="Of the base model while training. The adapter itself is always trained in float32.",
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields |= {setting.name: setting.field() for setting in NUMBERS}
+
+    def clean(self) -> dict[str, Any]:
+        for setting in NUMBERS:
+            value = self.cleaned_data.get(setting.name)
+            if value is not None and (fault := setting.fault(value)):
+                self.add_error(setting.name, fault)
+        return self.cleaned_data
+
+    def add_faults(self, error: ValidationError) -> None:
+        """Show what the service refused beside the fields it names."""
+        for name, messages in error.message_dict.items():
+            self.add_error(name if name in self.fields else None, messages)
+
+    def groups(self) -> dict[str, list[forms.BoundField]]:
+        """Return the fields under their headings."""
+        numbers = {title: [self[setting.name] for setting in settings] for title, settings in GROUPS.items()}
+        return {"Model": [self["base_model"], self["dtype"]], **numbers}
+
+
+def recipe_values(recipe: Recipe) -> dict[str, Any]:
+    """Return the recipe as the form's initial values, small numbers as people write them."""
+    names = ["base_model", "dtype", *(setting.name for setting in NUMBERS)]
+    return {name: readable(getattr(recipe, name)) for name in names}
+
+
+def readable(value: Any) -> Any:
+    """Return a float with all its digits, yet 5e-5 rather than 5e-05; other values as they are."""
+    return repr(value).replace("e-0", "e-") if isinstance(value, float) else value

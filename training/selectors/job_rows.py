@@ -1,0 +1,169 @@
+"""Background jobs as people see them: progress, time left, why one failed and what can be done."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from django.db.models import OuterRef, Subquery
+from django.utils import timezone
+
+from annotate.models import Study
+from training.models import Attempt, Job, Round
+from training.services.jobs import HEARTBEAT_SECONDS, LEASE
+
+# A rate from the first moments misleads: say nothing about the time left before this much has been seen.
+SECONDS_BEFORE_ESTIMATE = 5
+# A worker that misses this many heartbeats in a row is worth a word.
+HEARTBEATS_MISSED = 4
+
+CONSEQUENCES = {
+    Job.Kind.SAMPLING: "Pairs that exist stay and can be labelled; no more are made until you retry.",
+    Job.Kind.HELDOUT: "Responses that exist stay; the comparison lacks the rest until you retry.",
+    Job.Kind.RUN: "No policy comes of this run. Labels and settings stay; the run can be started again.",
+    Job.Kind.SCORING: "The comparison lacks implicit rewards until you retry.",
+}
+
+
+@dataclass(frozen=True)
+class JobRow:
+    """One job. `seconds_left` is None while it cannot be told, `silent_seconds` while its worker is heard."""
+
+    pk: int
+    kind: str
+    title: str
+    state: str
+    state_label: str
+    done: int
+    total: int
+    unit: str
+    message: str
+    cause: str
+    attempt_number: int
+    cancel_requested: bool
+    cancel_consequence: str
+    seconds_taken: float | None
+    seconds_left: float | None
+    silent_seconds: float | None
+    round_id: int | None
+    policy_id: int | None
+    run_id: int | None
+    round_number: int | None
+    round_state: str
+    is_superseded: bool = False
+
+    @property
+    def is_sampling(self) -> bool:
+        return self.kind == Job.Kind.SAMPLING
+
+    @property
+    def is_run(self) -> bool:
+        return self.kind == Job.Kind.RUN
+
+    @property
+    def is_active(self) -> bool:
+        return self.state in (Job.State.QUEUED, Job.State.RUNNING)
+
+    @property
+    def is_failed(self) -> bool:
+        return self.state == Job.State.FAILED
+
+    @property
+    def is_done(self) -> bool:
+        return self.state == Job.State.DONE
+
+    @property
+    def can_cancel(self) -> bool:
+        return self.is_active and not self.cancel_requested
+
+    @property
+    def can_retry(self) -> bool:
+        if self.is_superseded or self.state not in (Job.State.FAILED, Job.State.CANCELLED):
+            return False
+        needed = {Job.Kind.SAMPLING: Round.State.COLLECTING, Job.Kind.RUN: Round.State.TRAINING}
+        return self.round_state == needed.get(Job.Kind(self.kind), self.round_state)
+
+    @property
+    def tone(self) -> str:
+        """Return the badge's colour: live, good, bad, warn, or none."""
+        if self.is_active and self.silent_seconds:
+            return "warn"
+        return {"running": "live", "done": "good", "failed": "bad", "cancelled": "warn"}.get(self.state, "")
+
+
+def job_rows(study: Study) -> list[JobRow]:
+    """Return every job of the study in the order they were made: one query."""
+    attempt = Attempt.objects.filter(job=OuterRef("pk"), number=OuterRef("attempt_number"))
+    jobs = (
+        Job.objects.filter(study=study)
+        .select_related("round__sampled_policy", "policy", "run__round")
+        .annotate(lease_until=Subquery(attempt.values("lease_until")[:1]))
+        .order_by("pk")
+    )
+    now = timezone.now()
+    rows = [job_row(job, lease_until=job.lease_until, now=now) for job in jobs]
+    newest_runs = {row.round_number: row.pk for row in rows if row.is_run}
+    return [
+        replace(row, is_superseded=row.is_run and newest_runs[row.round_number] != row.pk) for row in rows
+    ]
+
+
+def job_row(job: Job, *, lease_until: datetime | None, now: datetime) -> JobRow:
+    of_round = job.round or (job.run.round if job.run else None)
+    return JobRow(
+        pk=job.pk,
+        kind=job.kind,
+        title=job_title(job),
+        state=job.state,
+        state_label="Cancelling" if job.is_active and job.cancel_requested else job.get_state_display(),
+        done=job.done,
+        total=job.total,
+        unit=job.unit,
+        message=job.message,
+        cause=job.cause,
+        attempt_number=job.attempt_number,
+        cancel_requested=job.cancel_requested,
+        cancel_consequence=CONSEQUENCES[Job.Kind(job.kind)],
+        seconds_taken=seconds_taken(job, now=now),
+        seconds_left=seconds_left(job, now=now),
+        silent_seconds=silent_seconds(job, lease_until=lease_until, now=now),
+        round_id=job.round_id,
+        policy_id=job.policy_id,
+        run_id=job.run_id,
+        round_number=of_round.number if of_round else None,
+        round_state=of_round.state if of_round else "",
+    )
+
+
+def job_title(job: Job) -> str:
+    match job.kind:
+        case Job.Kind.SAMPLING if job.round:
+            return f"Sampling round {job.round.number} from {job.round.sampled_policy.label}"
+        case Job.Kind.HELDOUT if job.policy:
+            return f"Held-out responses of {job.policy.label}"
+        case Job.Kind.RUN if job.run:
+            return f"Training in round {job.run.round.number}, run {job.run.number}"
+        case Job.Kind.SCORING if job.policy:
+            return f"Scoring {job.policy.label}"
+    return job.get_kind_display()
+
+
+def seconds_taken(job: Job, *, now: datetime) -> float | None:
+    """Return how long the job has run so far, or ran; None before it starts."""
+    if job.started_at is None:
+        return None
+    end = now if job.is_active else job.finished_at
+    return (end - job.started_at).total_seconds() if end else None
+
+
+def seconds_left(job: Job, *, now: datetime) -> float | None:
+    taken = seconds_taken(job, now=now)
+    if job.state != Job.State.RUNNING or not job.done or taken is None or taken < SECONDS_BEFORE_ESTIMATE:
+        return None
+    return max(0.0, taken * (job.total - job.done) / job.done)
+
+
+def silent_seconds(job: Job, *, lease_until: datetime | None, now: datetime) -> float | None:
+    """Return for how long a running job's worker has not been heard from; None while it is in time."""
+    if job.state != Job.State.RUNNING or lease_until is None:
+        return None
+    silence = (now - (lease_until - LEASE)).total_seconds()
+    return silence if silence > HEARTBEATS_MISSED * HEARTBEAT_SECONDS else None

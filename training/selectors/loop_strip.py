@@ -1,0 +1,155 @@
+"""Where the loop stands and the one thing to do next. Pure: from rows that are loaded already."""
+
+from dataclasses import dataclass
+
+from training.models import Round
+from training.selectors.job_rows import JobRow
+from training.selectors.readiness import Readiness
+from training.selectors.rounds import RoundRow
+
+
+@dataclass(frozen=True)
+class LoopStep:
+    """A stage of the current round; `state` is todo, now, done, failed or stopped."""
+
+    name: str
+    state: str
+    detail: str
+    done: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True)
+class NextAction:
+    """What a lead does next. `kind` names the control that the page draws; `sentence` says why or why not.
+
+    Kinds: open, label, train, watch, retry, prompts. `job` is the one to retry or to watch.
+    """
+
+    kind: str
+    label: str
+    sentence: str
+    ready: bool = True
+    job: JobRow | None = None
+    also_label: bool = False
+    also_train: bool = False
+    also_compare: bool = False
+
+
+def loop_steps(current: RoundRow | None) -> list[LoopStep]:
+    """Return Sampling → Labelling → Training → Comparing for the newest round."""
+    if current is None:
+        return [LoopStep(name, "todo", "") for name in ("Sampling", "Labelling", "Training", "Comparing")]
+    return [sampling_step(current), labelling_step(current), training_step(current), comparing_step(current)]
+
+
+def sampling_step(current: RoundRow) -> LoopStep:
+    job = current.sampling
+    pairs = counted(current.labels.pairs, "pair")
+    if job is None or current.round.state != Round.State.COLLECTING:
+        return LoopStep("Sampling", "done", pairs)
+    if job.is_done:
+        dropped = current.round.pairs_dropped
+        return LoopStep("Sampling", "done", pairs + (f", {dropped} dropped as identical" if dropped else ""))
+    return job_step("Sampling", job, idle=pairs)
+
+
+def labelling_step(current: RoundRow) -> LoopStep:
+    labels = current.labels
+    if current.round.state != Round.State.COLLECTING:
+        return LoopStep("Labelling", "done", counted(labels.labels, "label"))
+    if not labels.pairs:
+        return LoopStep("Labelling", "todo", "waits for the first pair")
+    state = "now" if labels.labels_open else "done"
+    detail = f"{labels.labels} of {counted(labels.labels_wanted, 'label')}"
+    return LoopStep("Labelling", state, detail, done=labels.labels, total=labels.labels_wanted)
+
+
+def training_step(current: RoundRow) -> LoopStep:
+    if current.round.state == Round.State.COLLECTING:
+        return LoopStep("Training", "todo", "")
+    row = current.newest_run
+    if row is None or row.job is None or row.job.is_done:
+        return LoopStep("Training", "done", row.policy.label if row and row.policy else "")
+    return job_step("Training", row.job, idle="")
+
+
+def comparing_step(current: RoundRow) -> LoopStep:
+    if current.round.state not in (Round.State.TRAINED, Round.State.CLOSED):
+        return LoopStep("Comparing", "todo", "")
+    open_jobs = [job for job in current.policy_jobs if not job.is_done]
+    if not open_jobs:
+        return LoopStep("Comparing", "done", "held-out responses are in")
+    return job_step("Comparing", open_jobs[0], idle="")
+
+
+def job_step(name: str, job: JobRow, *, idle: str) -> LoopStep:
+    state = {"queued": "now", "running": "now", "failed": "failed", "cancelled": "stopped"}.get(
+        job.state, "done"
+    )
+    progress = f"{job.done} of {job.total} {job.unit}".strip() if job.total else idle
+    detail = (
+        progress if job.state == "running" else " · ".join(filter(None, [job.state_label.lower(), progress]))
+    )
+    return LoopStep(name, state, detail or job.state_label.lower(), done=job.done, total=job.total)
+
+
+def next_action(
+    current: RoundRow | None, *, readiness: Readiness | None, train_prompts: int, next_policy: str
+) -> NextAction:
+    """Return the one next step, with the reason why it is or is not ready."""
+    if current is None or current.round.state in (Round.State.TRAINED, Round.State.CLOSED):
+        return after_a_round(current, train_prompts=train_prompts, next_policy=next_policy)
+    if current.round.state == Round.State.TRAINING:
+        return while_training(current)
+    return while_collecting(current, readiness=readiness)
+
+
+def after_a_round(current: RoundRow | None, *, train_prompts: int, next_policy: str) -> NextAction:
+    number = current.round.number + 1 if current else 1
+    if not train_prompts:
+        return NextAction(
+            "prompts", "Import prompts", "The study has no training prompts yet: import a JSONL file first."
+        )
+    sentence = (
+        f"Samples two responses for each of {counted(train_prompts, 'training prompt')} from {next_policy}."
+    )
+    compare = current is not None
+    stuck = next((job for job in current.policy_jobs if job.is_failed), None) if current else None
+    if stuck:
+        sentence += f" {stuck.title} failed; retry it below, so that the policies can be compared."
+    return NextAction("open", f"Open round {number}", sentence, also_compare=compare)
+
+
+def while_training(current: RoundRow) -> NextAction:
+    job = current.newest_run.job if current.newest_run else None
+    if job and job.can_retry:
+        said = job.cause or f"The run was {job.state_label.lower()}."
+        return NextAction("train", "Train again", said, job=job)
+    return NextAction(
+        "watch", "Watch the run", "The labels of this round are frozen while the run trains.", job=job
+    )
+
+
+def while_collecting(current: RoundRow, *, readiness: Readiness | None) -> NextAction:
+    job, labels_open = current.sampling, current.labels.labels_open
+    ready, sentence = bool(readiness and readiness.ready), readiness.sentence if readiness else ""
+    if job and job.can_retry:
+        said = job.cause or "Sampling was cancelled. The pairs that exist can be labelled."
+        return NextAction(
+            "retry", "Sample the rest", said, job=job, also_train=ready, also_label=labels_open > 0
+        )
+    sampling = bool(job and job.is_active)
+    if ready and not sampling:
+        left = f" {counted(labels_open, 'label')} could still be given." if labels_open else ""
+        label = f"Train on round {current.round.number}"
+        return NextAction("train", label, sentence + left, also_label=labels_open > 0)
+    if ready:
+        sentence += " Sampling still goes on; training now would stop it."
+    elif sampling and not labels_open:
+        sentence = f"The first pairs come while sampling goes on. {sentence}"
+    return NextAction("label", "Label pairs", sentence, ready=labels_open > 0, also_train=ready)
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

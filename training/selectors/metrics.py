@@ -1,0 +1,86 @@
+"""The curves of a run, read from the metrics file of its run directory."""
+
+import json
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+
+from training.models import Run
+
+METRICS_FILE = "metrics.jsonl"
+SERIES = (
+    "loss",
+    "rewards/accuracies",
+    "rewards/margins",
+    "rewards/chosen",
+    "rewards/rejected",
+    "logps/chosen",
+    "logps/rejected",
+    "grad_norm",
+    "learning_rate",
+)
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Values per optimiser step, in step order; None stands where a value is missing or not finite."""
+
+    steps: list[int]
+    series: dict[str, list[float | None]]
+    not_finite: list[str]
+
+
+def run_directory(run: Run) -> Path:
+    """Return where the run's files lie. Raises ValueError for a path that leaves STUDIO_HOME."""
+    home = Path(settings.STUDIO_HOME)
+    directory = (home / run.directory).resolve()
+    if not run.directory or not directory.is_relative_to(home):
+        raise ValueError(f"directory = {run.directory!r} of {run} is not below STUDIO_HOME")
+    return directory
+
+
+def run_curves(run: Run, *, after: int = -1) -> Curves:
+    """Return the metrics of all steps above `after`. A run that has written nothing yet has no steps.
+
+    A half-written last line, which the trainer may just be writing, is left for the next call.
+    """
+    try:
+        text = (run_directory(run) / METRICS_FILE).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return curves_of([])
+    rows: dict[int, dict[str, Any]] = {}
+    for line in reversed(text.splitlines()):
+        row = parsed(line)
+        if row is None:
+            continue
+        if row["step"] <= after:
+            break
+        rows.setdefault(row["step"], row)
+    return curves_of([rows[step] for step in sorted(rows)])
+
+
+def parsed(line: str) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return row if isinstance(row, dict) and isinstance(row.get("step"), int) else None
+
+
+def curves_of(rows: list[dict[str, Any]]) -> Curves:
+    return Curves(
+        steps=[row["step"] for row in rows],
+        series={name: [finite(row.get(name)) for row in rows] for name in SERIES},
+        not_finite=[name for name in SERIES if any(not_finite(row.get(name)) for row in rows)],
+    )
+
+
+def finite(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and isfinite(value) else None
+
+
+def not_finite(value: Any) -> bool:
+    return isinstance(value, float) and not isfinite(value)

@@ -1,0 +1,139 @@
+"""One round in full: its pairs and labels, what training on it would use, and its newest run."""
+
+from dataclasses import dataclass
+from math import ceil
+
+from django.db.models import Count, F, Q
+
+from annotate.models import Pair, Split, Study, Verdict
+from training.models import Recipe, Round
+from training.selectors.engine import engine_overview
+from training.selectors.job_rows import JobRow, job_rows
+from training.selectors.loop_strip import LoopStep, NextAction, loop_steps, next_action
+from training.selectors.readiness import Readiness
+from training.selectors.rounds import LabelCounts, RoundRow, RunRow, round_rows
+from training.selectors.runs import RunDetails, run_details
+from training.selectors.studies import PersonRow, people, policy_to_sample, poll_seconds, readiness_of
+from training.services.recipes import recipe_warnings
+
+
+@dataclass(frozen=True)
+class TrainingPreview:
+    """What all training pairs up to a round come to by majority, before a training set is built of them."""
+
+    usable: int
+    ties: int
+    both_bad: int
+    conflicts: int
+    unlabelled: int
+
+    @property
+    def left_out(self) -> int:
+        return self.ties + self.both_bad + self.conflicts + self.unlabelled
+
+
+@dataclass(frozen=True)
+class RoundPage:
+    row: RoundRow
+    recipe: Recipe
+    warnings: list[str]
+    readiness: Readiness | None
+    preview: TrainingPreview | None
+    details: RunDetails | None
+    steps: list[LoopStep]
+    action: NextAction | None
+    people: list[PersonRow]
+    poll_seconds: int | None
+
+    @property
+    def round(self) -> Round:
+        return self.row.round
+
+    @property
+    def labels(self) -> LabelCounts:
+        return self.row.labels
+
+    @property
+    def run(self) -> RunRow | None:
+        return self.row.newest_run
+
+    @property
+    def jobs(self) -> list[JobRow]:
+        return self.row.jobs
+
+    @property
+    def estimated_steps(self) -> int:
+        """Return how many optimiser steps a run on the preview's preferences takes."""
+        usable = self.preview.usable if self.preview else 0
+        return ceil(usable / self.recipe.pairs_per_step) * self.recipe.epochs
+
+    @property
+    def live_query(self) -> str:
+        """Return what a polling page says of itself, so that it is reloaded when a new run begins."""
+        return f"?run={self.run.run.number if self.run else 0}"
+
+    @property
+    def earlier_runs(self) -> list[RunRow]:
+        return self.row.runs[:-1]
+
+    @property
+    def can_train_again(self) -> bool:
+        """The round's run failed or was cancelled: another one may start with today's recipe."""
+        job = self.run.job if self.run else None
+        return self.round.state == Round.State.TRAINING and bool(job and job.can_retry)
+
+
+def round_page(study: Study, *, number: int) -> RoundPage:
+    """Return what a round's page shows, in a fixed number of queries. The round must exist."""
+    jobs = job_rows(study)
+    row = round_rows(study, jobs=jobs, number=number)[0]
+    readiness = readiness_of(row)
+    is_newest = not study.rounds.filter(number__gt=number).exists()
+    action = None
+    if is_newest:
+        prompts = study.prompts.filter(split=Split.TRAIN).count()
+        action = next_action(
+            row,
+            readiness=readiness,
+            train_prompts=prompts,
+            next_policy=policy_to_sample(study, current=row).label,
+        )
+    recipe = study.recipe
+    return RoundPage(
+        row=row,
+        recipe=recipe,
+        warnings=recipe_warnings(recipe),
+        readiness=readiness,
+        preview=training_preview(study, up_to=number) if readiness else None,
+        details=run_details(row.newest_run.run) if row.newest_run else None,
+        steps=loop_steps(row),
+        people=people(study, batch=number),
+        action=action,
+        poll_seconds=poll_seconds(jobs=row.jobs, engine=engine_overview(), current=row),
+    )
+
+
+def training_preview(study: Study, *, up_to: int) -> TrainingPreview:
+    """Count the training pairs of rounds 1 … `up_to` by what more than half of their votes say: one query."""
+    pairs = Pair.objects.filter(
+        study=study, purpose=Pair.Purpose.TRAIN, prompt__split=Split.TRAIN, batch__range=(1, up_to)
+    ).exclude(state=Pair.State.WITHDRAWN)
+    votes = {
+        f"for_{verdict}": Count("preferences", filter=Q(preferences__verdict=verdict)) for verdict in Verdict
+    }
+    majority = {verdict: Q(**{f"for_{verdict}__gt": F("votes") - F(f"for_{verdict}")}) for verdict in Verdict}
+    counts = pairs.annotate(votes=Count("preferences"), **votes).aggregate(
+        usable=Count("pk", filter=majority[Verdict.A] | majority[Verdict.B]),
+        ties=Count("pk", filter=majority[Verdict.TIE]),
+        both_bad=Count("pk", filter=majority[Verdict.BOTH_BAD]),
+        unlabelled=Count("pk", filter=Q(votes=0)),
+        pairs=Count("pk"),
+    )
+    decided = counts["usable"] + counts["ties"] + counts["both_bad"] + counts["unlabelled"]
+    return TrainingPreview(
+        usable=counts["usable"],
+        ties=counts["ties"],
+        both_bad=counts["both_bad"],
+        unlabelled=counts["unlabelled"],
+        conflicts=counts["pairs"] - decided,
+    )

@@ -1,0 +1,73 @@
+"""One run in full: what went in, with which settings, what came out, what it said."""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from training.models import Run
+from training.selectors.metrics import run_directory
+
+LOG_FILE = "train.log"
+LOG_TAIL_BYTES = 16_000
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A line of a run's config, under its key in config.json."""
+
+    key: str
+    value: Any
+
+    @property
+    def shown(self) -> str:
+        if isinstance(self.value, float):
+            return f"{self.value:.4g}"
+        if isinstance(self.value, bool) or self.value is None:
+            return {True: "yes", False: "no", None: "–"}[self.value]
+        return ", ".join(map(str, self.value)) if isinstance(self.value, list) else str(self.value)
+
+
+@dataclass(frozen=True)
+class RunDetails:
+    run: Run
+    settings: list[Setting]
+    receipt: list[Setting]
+    result: list[Setting]
+    log: str
+
+
+def run_details(run: Run) -> RunDetails:
+    """Return what the run's page shows beside the curves; reads the log, makes no query."""
+    return RunDetails(
+        run=run,
+        settings=flat_settings(run.config),
+        receipt=flat_settings(run.receipt),
+        result=flat_settings(run.result or {}),
+        log=log_tail(run),
+    )
+
+
+def flat_settings(values: dict[str, Any], *, prefix: str = "") -> list[Setting]:
+    """Return nested settings as lines, keys joined by dots, in their order."""
+    lines: list[Setting] = []
+    for key, value in values.items():
+        if isinstance(value, dict):
+            lines += flat_settings(value, prefix=f"{prefix}{key}.")
+        else:
+            lines.append(Setting(f"{prefix}{key}", value))
+    return lines
+
+
+def log_tail(run: Run) -> str:
+    """Return the last part of the run's log from the start of a line; empty before there is one."""
+    try:
+        with (run_directory(run) / LOG_FILE).open("rb") as log:
+            log.seek(0, os.SEEK_END)
+            start = max(0, log.tell() - LOG_TAIL_BYTES)
+            log.seek(start)
+            tail = log.read()
+    except FileNotFoundError:
+        return ""
+    if start:
+        tail = tail.partition(b"\n")[2]
+    return tail.decode("utf-8", errors="replace")

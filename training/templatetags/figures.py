@@ -1,0 +1,66 @@
+"""Numbers as people read them."""
+
+from math import isfinite
+
+from django import template
+
+register = template.Library()
+
+MINUTE = 60
+HOUR = 60 * MINUTE
+NOTHING = "–"
+
+
+@register.filter
+def duration(seconds: float | None) -> str:
+    """Return seconds in the coarsest unit that still says enough: 42 s, 3 min, 2 h 10 min."""
+    if seconds is None:
+        return ""
+    whole = max(0, round(seconds))
+    if whole < MINUTE:
+        return f"{whole} s"
+    if whole < HOUR:
+        minutes, rest = divmod(whole, MINUTE)
+        return f"{minutes} min {rest} s" if minutes < 3 and rest else f"{minutes} min"
+    hours, rest = divmod(whole, HOUR)
+    return f"{hours} h {rest // MINUTE} min" if rest >= MINUTE else f"{hours} h"
+
+
+@register.filter
+def figure(value: float | None, digits: int = 2) -> str:
+    """Return a number with `digits` decimals; what is missing or not finite says so."""
+    if value is None:
+        return NOTHING
+    return f"{value:.{digits}f}".replace("-", "−") if isfinite(value) else "not finite"
+
+
+@register.filter
+def signed(value: float | None, digits: int = 2) -> str:
+    """Return a number with its sign, for differences and rewards."""
+    if value is None or not isfinite(value):
+        return figure(value, digits)
+    text = f"{abs(value):.{digits}f}"
+    return text if float(text) == 0 else ("+" if value > 0 else "−") + text
+
+
+@register.filter
+def percent(share: float | None, digits: int = 0) -> str:
+    """Return a share between 0 and 1 in per cent."""
+    return NOTHING if share is None or not isfinite(share) else f"{100 * share:.{digits}f} %"
+
+
+@register.filter
+def compact(value: float | None) -> str:
+    """Return a setting as people write it: 1e-4, 0.1, 2048."""
+    if value is None:
+        return NOTHING
+    if value and abs(value) < 0.001:
+        mantissa, exponent = f"{value:e}".split("e")
+        return f"{float(mantissa):g}e{int(exponent)}"
+    return f"{value:g}" if abs(value) < 1e6 else f"{value:,.0f}"
+
+
+@register.filter
+def short_path(text: str) -> str:
+    """Return the last part of a path or of a hub id: the name people know a model by."""
+    return text.rstrip("/").rsplit("/", 1)[-1]

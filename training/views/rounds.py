@@ -1,0 +1,71 @@
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_GET, require_POST
+
+from annotate.access import StudyAccess, study_access
+from annotate.models import Role
+from training.models import Round
+from training.selectors.round_page import round_page
+from training.services.rounds import RoundRefused, open_round, start_training
+from training.views.polling import live_response
+
+
+@require_POST
+def round_open(request: HttpRequest, slug: str) -> HttpResponse:
+    access = study_access(request, slug, Role.LEAD)
+    try:
+        opened = open_round(study=access.study, actor=access.user)
+    except RoundRefused as refusal:
+        messages.error(request, str(refusal))
+        return redirect("study-detail", slug)
+    messages.success(
+        request, f"Round {opened.number} is open; its first pairs can be labelled as soon as they come."
+    )
+    return redirect("study-detail", slug)
+
+
+@require_POST
+def round_train(request: HttpRequest, slug: str, number: int) -> HttpResponse:
+    access = study_access(request, slug, Role.LEAD)
+    item = get_object_or_404(Round, study=access.study, number=number)
+    try:
+        start_training(round=item, actor=access.user)
+    except RoundRefused as refusal:
+        messages.error(request, str(refusal))
+    else:
+        messages.success(
+            request, f"Round {number} trains. Its labels are frozen; the run keeps its own copy."
+        )
+    return redirect("round-detail", slug, number)
+
+
+@require_GET
+def round_detail(request: HttpRequest, slug: str, number: int) -> HttpResponse:
+    access = study_access(request, slug, Role.LEAD, Role.VIEWER)
+    return render(request, "training/round_detail.html", round_context(access, number=number))
+
+
+@require_GET
+def round_live(request: HttpRequest, slug: str, number: int) -> HttpResponse:
+    """The parts of the round page that change, for polling."""
+    access = study_access(request, slug, Role.LEAD, Role.VIEWER)
+    context = round_context(access, number=number)
+    response = live_response(request, "training/_round_live.html", context=context)
+    shown_run = request.GET.get("run", "")
+    if f"?run={shown_run}" != context["page"].live_query:
+        response["HX-Refresh"] = "true"  # a run began elsewhere: its curves need their own part of the page
+    return response
+
+
+def round_context(access: StudyAccess, *, number: int) -> dict[str, Any]:
+    item = get_object_or_404(Round, study=access.study, number=number)
+    page = round_page(access.study, number=item.number)
+    return {
+        **access.context("overview"),
+        "page": page,
+        "may_act": access.role == Role.LEAD,
+        "poll_seconds": page.poll_seconds,
+    }
