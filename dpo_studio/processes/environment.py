@@ -62,8 +62,9 @@ class StudioEnvironment:
         return self.home / "valkey"
 
     @property
-    def secret_key_file(self) -> Path:
-        return self.home / "secret_key"
+    def bind_address(self) -> str:
+        """What the web process listens on, as host:port."""
+        return f"[{self.bind}]:{self.port}" if ":" in self.bind else f"{self.bind}:{self.port}"
 
     @property
     def local_url(self) -> str:

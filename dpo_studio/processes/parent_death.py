@@ -16,12 +16,14 @@ def die_with_parent(*, signal_number: signal.Signals = signal.SIGKILL) -> None:
     """Ask the kernel to send this process `signal_number` when its parent ends; exit now if it has ended already.
 
     A parent that called this itself left its process id in the environment, which is how a child that was orphaned
-    before this call finds out. The kernel forgets the wish at fork, keeps it at exec.
+    before this call finds out. The kernel forgets the wish at fork and keeps it at exec. Calling it again is harmless.
     """
+    known = os.environ.get(PARENT_VARIABLE)
+    if known == str(os.getpid()):
+        return
     _prctl(PR_SET_PDEATHSIG, signal_number)
-    expected = os.environ.get(PARENT_VARIABLE)
-    if expected is not None and int(expected) != os.getppid():
-        sys.exit(f"The parent process {expected} ended before this one began; stopping too.")
+    if known is not None and int(known) != os.getppid():
+        sys.exit(f"The parent process {known} ended before this one began; stopping too.")
     os.environ[PARENT_VARIABLE] = str(os.getpid())
 
 
