@@ -31,22 +31,27 @@ def _image_as_text(
     return f"[image: {escape(description)}]"
 
 
-def _make_parser() -> MarkdownIt:
-    parser = MarkdownIt("commonmark", {"html": False, "breaks": True, "linkify": False})
+def _make_parser(*, breaks: bool) -> MarkdownIt:
+    parser = MarkdownIt("commonmark", {"html": False, "breaks": breaks, "linkify": False})
     parser.enable(["table", "strikethrough"])
     parser.add_render_rule("image", _image_as_text)
     return parser
 
 
-_parser = _make_parser()
+_chat = _make_parser(breaks=True)
+_document = _make_parser(breaks=False)
 
 
-def render_markdown(text: str) -> SafeString:
-    """Return harmless HTML for Markdown of any origin; links lead only to http, https and mailto addresses."""
+def render_markdown(text: str, *, is_document: bool = False) -> SafeString:
+    """Return harmless HTML for Markdown of any origin; links lead only to http, https and mailto addresses.
+
+    In a chat a line break is a line break; in a document, as Markdown has it, a paragraph's lines flow together.
+    """
+    parser = _document if is_document else _chat
     if len(text) > MAX_CHARACTERS:
         return mark_safe(f"<p>{escape(text)}</p>")
     cleaned = nh3.clean(
-        _parser.render(text),
+        parser.render(text),
         tags=TAGS,
         attributes=ATTRIBUTES,
         url_schemes=URL_SCHEMES,

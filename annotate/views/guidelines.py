@@ -48,6 +48,6 @@ def _publish(request: HttpRequest, access: StudyAccess) -> HttpResponse:
 def _page(request: HttpRequest, access: StudyAccess, *, form: GuidelinesForm, status: int = 200) -> HttpResponse:
     context = access.context("settings" if access.role == Role.LEAD else "") | {
         "form": form,
-        "guidelines_html": render_markdown(access.study.guidelines),
+        "guidelines_html": render_markdown(access.study.guidelines, is_document=True),
     }
     return render(request, "annotate/guidelines.html", context, status=status)

@@ -32,7 +32,7 @@ def label(request: HttpRequest, slug: str) -> HttpResponse:
     """The whole screen, with a pair or an empty state."""
     access = study_access(request, slug, *LABELLERS)
     leased = lease_next_pair(study=access.study, annotator=access.user)
-    guidelines = {"guidelines_html": render_markdown(access.study.guidelines)}
+    guidelines = {"guidelines_html": render_markdown(access.study.guidelines, is_document=True)}
     context = _stage(access, leased) | guidelines | access.context("label")
     return _uncached(render(request, "annotate/label.html", context))
 
