@@ -1,0 +1,64 @@
+"""The process itself: ends with its parent, stops between two steps on SIGTERM, holds its run directory alone."""
+
+import ctypes
+import fcntl
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from training.core.errors import RunStoppedError, TrainingError
+
+PARENT_VARIABLE = "STUDIO_DIE_WITH_PARENT"
+_PR_SET_PDEATHSIG = 1
+_stop_requested = False
+
+
+def die_with_parent() -> None:
+    """With STUDIO_DIE_WITH_PARENT set, have the kernel kill this process when its parent dies (Linux).
+
+    The variable holds 1, or the parent's pid, which also catches a parent that died before this line was reached.
+    """
+    stated = os.environ.get(PARENT_VARIABLE, "")
+    if not stated:
+        return
+    parent = os.getppid() if stated == "1" else int(stated)
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def stop_on_sigterm() -> None:
+    """Turn SIGTERM into a request that `raise_if_stopped` answers at the next safe point."""
+    signal.signal(signal.SIGTERM, _request_stop)
+
+
+def stop_requested() -> bool:
+    """Whether SIGTERM has arrived."""
+    return _stop_requested
+
+
+def raise_if_stopped(*, where: str) -> None:
+    """Raise RunStoppedError when SIGTERM has arrived; `where` names the place, as in "before the first step"."""
+    if _stop_requested:
+        raise RunStoppedError(f"stopped on request {where}; the same command goes on from there")
+
+
+@contextmanager
+def exclusive(lock: Path) -> Iterator[None]:
+    """Hold the run directory alone; the lock dies with the process. Raises TrainingError when another holds it."""
+    with lock.open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise TrainingError(
+                f"another process is at work in {lock.parent}; wait for it or stop it first"
+            ) from None
+        yield
+
+
+def _request_stop(_signal: int, _frame: FrameType | None) -> None:
+    global _stop_requested
+    _stop_requested = True
