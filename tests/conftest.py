@@ -6,7 +6,7 @@ import pytest
 from django.conf import settings as django_settings
 from pytest_django import Settings
 
-pytest_plugins = ["tests.support.model_folder", "tests.support.valkey"]
+pytest_plugins = ["tests.support.model_folder", "tests.support.tiny_model", "tests.support.valkey"]
 
 
 @pytest.fixture(scope="session")

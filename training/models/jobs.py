@@ -31,11 +31,15 @@ class Job(models.Model):
     round = models.ForeignKey(Round, null=True, blank=True, on_delete=models.CASCADE, related_name="jobs")
     policy = models.ForeignKey(Policy, null=True, blank=True, on_delete=models.CASCADE, related_name="jobs")
     run = models.OneToOneField(Run, null=True, blank=True, on_delete=models.CASCADE, related_name="job")
-    attempt_number = models.PositiveIntegerField(default=1, help_text="The fencing token: only this attempt writes.")
+    attempt_number = models.PositiveIntegerField(
+        default=1, help_text="The fencing token: only this attempt writes."
+    )
     cancel_requested = models.BooleanField(default=False)
     done = models.PositiveIntegerField(default=0)
     total = models.PositiveIntegerField(default=0)
-    unit = models.CharField(max_length=20, blank=True, help_text="What `done` counts: responses, steps, completions.")
+    unit = models.CharField(
+        max_length=20, blank=True, help_text="What `done` counts: responses, steps, completions."
+    )
     message = models.CharField(max_length=300, blank=True, help_text="What it is doing now, for the page.")
     cause = models.TextField(blank=True, help_text="Why it failed, with the remedy.")
     started_at = models.DateTimeField(null=True, blank=True)
@@ -78,13 +82,16 @@ class Attempt(models.Model):
         FAILED = "failed", "Failed"
         CANCELLED = "cancelled", "Cancelled"
         LOST = "lost", "Lost"
+        MADE_WAY = "made_way", "Made way"
 
     job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="attempts")
     number = models.PositiveIntegerField()
     state = models.CharField(max_length=10, choices=State.choices, default=State.QUEUED)
     host = models.CharField(max_length=200, blank=True)
     pid = models.PositiveIntegerField(null=True, blank=True)
-    pid_started = models.CharField(max_length=40, blank=True, help_text="Start time of the process, as /proc gives it.")
+    pid_started = models.CharField(
+        max_length=40, blank=True, help_text="Start time of the process, as /proc gives it."
+    )
     lease_until = models.DateTimeField(null=True, blank=True)
     cause = models.TextField(blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -94,5 +101,7 @@ class Attempt(models.Model):
 
     class Meta:
         ordering = ["job", "number"]
-        constraints = [models.UniqueConstraint(fields=["job", "number"], name="one_attempt_per_number_and_job")]
+        constraints = [
+            models.UniqueConstraint(fields=["job", "number"], name="one_attempt_per_number_and_job")
+        ]
         indexes = [models.Index(fields=["state", "lease_until"])]

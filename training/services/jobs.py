@@ -34,6 +34,10 @@ class JobCancelled(Exception):
     """Somebody asked for the job to stop."""
 
 
+class MadeWay(Exception):
+    """The job lets more urgent work go first; it is queued again behind it."""
+
+
 class JobFailed(Exception):
     """The work cannot be done; the message is one sentence with the remedy."""
 
@@ -136,9 +140,9 @@ def owned_job(claim: Claim) -> QuerySet[Job]:
     return Job.objects.filter(pk=claim.job_id, state=Job.State.RUNNING, attempt_number=claim.number)
 
 
-def finish_attempt(claim: Claim) -> None:
+def finish_attempt(claim: Claim, *, message: str = "") -> None:
     """Move the job to done. Call it inside the transaction that writes the job's result. Raises AttemptSuperseded."""
-    _close(claim, state="done")
+    _close(claim, state="done", message=message)
 
 
 def fail_attempt(claim: Claim, *, cause: str) -> None:
@@ -151,10 +155,25 @@ def cancel_attempt(claim: Claim) -> None:
     _close(claim, state="cancelled")
 
 
-def _close(claim: Claim, *, state: str, cause: str = "") -> None:
+def requeue_attempt(claim: Claim, *, message: str) -> None:
+    """Put the job back into its queue with a new attempt. Raises AttemptSuperseded."""
     now = timezone.now()
     with transaction.atomic():
-        if not owned_job(claim).update(state=state, cause=cause, message="", finished_at=now):
+        moved = owned_job(claim).update(
+            state=Job.State.QUEUED, attempt_number=claim.number + 1, message=message[:LONGEST_MESSAGE]
+        )
+        if not moved:
+            raise AttemptSuperseded(f"attempt {claim.number} no longer owns job {claim.job_id}")
+        Attempt.objects.filter(pk=claim.attempt_id).update(state=Attempt.State.MADE_WAY, finished_at=now)
+        enqueue_attempt(Attempt.objects.create(job_id=claim.job_id, number=claim.number + 1))
+
+
+def _close(claim: Claim, *, state: str, cause: str = "", message: str = "") -> None:
+    now = timezone.now()
+    with transaction.atomic():
+        if not owned_job(claim).update(
+            state=state, cause=cause, message=message[:LONGEST_MESSAGE], finished_at=now
+        ):
             raise AttemptSuperseded(f"attempt {claim.number} no longer owns job {claim.job_id}")
         Attempt.objects.filter(pk=claim.attempt_id).update(state=state, cause=cause, finished_at=now)
         refresh_queue_notice(Job.objects.select_related("study").get(pk=claim.job_id).study)

@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Count, QuerySet
+from django.db.models import Count, F, QuerySet
 
 from annotate.models import Pair, Prompt, Response, Split, Study
 from annotate.services.pairs import add_pair, add_response
@@ -108,7 +108,7 @@ def store_response(claim: Claim, *, target: Target, slot: Slot, new: NewResponse
         if target.round and other is not None and not same:
             first, second = (response, other) if slot.number == 0 else (other, response)
             add_pair(prompt=prompt, response_a=first, response_b=second, batch=target.round.number)
-        owned_job(claim).update(done=target.sampled.count())
+        owned_job(claim).update(done=F("done") + 1)
     return Stored.KEPT
 
 

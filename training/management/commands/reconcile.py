@@ -15,7 +15,9 @@ class Command(BaseCommand):
     help = "Put right what died or got lost: attempts, queue entries, leases, leftovers."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--every", type=float, metavar="SECONDS", help="go on, one pass every so many seconds")
+        parser.add_argument(
+            "--every", type=float, metavar="SECONDS", help="go on, one pass every so many seconds"
+        )
 
     def handle(self, *args: Any, every: float | None = None, **options: Any) -> None:
         if every is None:

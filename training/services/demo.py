@@ -1,0 +1,68 @@
+"""The demo study: a real small model, prompts, guidelines and four people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from django.conf import settings
+from django.db import transaction
+
+from annotate.models import Role, Study, User
+from annotate.services.accounts import create_user
+from training.services.studies import Member, create_training_study
+
+DEMO_NAME = "Demo"
+DEMO_MODEL = "SmolLM2-135M-Instruct"
+LEAD = "lead"
+ANNOTATORS = {"ada": "Ada", "ben": "Ben", "chloe": "Chloe"}
+CONTENT = Path("annotate") / "demo"
+
+
+@dataclass(frozen=True)
+class Login:
+    """How someone logs in; the password is stored nowhere in clear."""
+
+    username: str
+    password: str
+    role: str
+
+
+@dataclass(frozen=True)
+class Demo:
+    study: Study
+    logins: tuple[Login, ...]
+
+
+def create_demo(*, base_model: Path) -> Demo | None:
+    """Create the demo study with its people, or return None when it is there already.
+
+    Raises BaseModelError when the demo model has not been made.
+    """
+    if Study.objects.filter(name=DEMO_NAME).exists():
+        return None
+    content = settings.BASE_DIR / CONTENT
+    with transaction.atomic():
+        lead, lead_login = _person(LEAD, display_name="Lead", role=Role.LEAD)
+        annotators = [
+            _person(name, display_name=shown, role=Role.ANNOTATOR) for name, shown in ANNOTATORS.items()
+        ]
+        with (content / "prompts.jsonl").open("rb") as prompts:
+            study = create_training_study(
+                name=DEMO_NAME,
+                lead=lead,
+                base_model=str(base_model),
+                guidelines=(content / "guidelines.md").read_text(encoding="utf-8"),
+                prompts=prompts,
+                members=[Member(user=user, role=Role.ANNOTATOR) for user, _ in annotators],
+            )
+    return Demo(study=study, logins=(lead_login, *(login for _, login in annotators)))
+
+
+def _person(username: str, *, display_name: str, role: Role) -> tuple[User, Login]:
+    """Return the account with its login, made now unless somebody has that name already."""
+    existing = User.objects.filter(username=username).first()
+    if existing is not None:
+        return existing, Login(username, "(as before)", role.label)
+    user, password = create_user(username=username, display_name=display_name, one_click_login=True)
+    return user, Login(username, password, role.label)
