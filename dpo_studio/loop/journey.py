@@ -1,0 +1,131 @@
+"""Once or several times around the loop: what the lead and a simulated annotator press, in order."""
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import django
+
+django.setup()
+
+from annotate.models import Pair, Role, Study, User  # noqa: E402
+from annotate.rules import Rule, rule_named  # noqa: E402
+from annotate.services.accounts import create_user  # noqa: E402
+from annotate.services.studies import add_member  # noqa: E402
+from dpo_studio.loop.browser import Browser, Page  # noqa: E402
+from dpo_studio.loop.product import LoopFailed  # noqa: E402
+from dpo_studio.loop.report import LoopReport, build_report, print_report  # noqa: E402
+from training.models import Job  # noqa: E402
+
+DEMO_STUDY = "demo"
+PAUSE_SECONDS = 0.5
+LONGEST_WAIT_SECONDS = 30 * 60
+VERDICT_VALUE = {"a": "left", "b": "right", "tie": "tie", "both_bad": "both_bad"}
+
+
+def go_around(*, port: int, rounds: int, rule: str, output: Path) -> LoopReport:
+    """Open, label and train `rounds` rounds; print the table and write it to `output`. Raises LoopFailed."""
+    started = time.monotonic()
+    study = Study.objects.get(slug=DEMO_STUDY)
+    lead = sign_in_with_one_click(port=port, username="lead")
+    annotator = sign_in_simulated_annotator(port=port, study=study, rule=rule)
+    for number in range(1, rounds + 1):
+        go_one_round(study=study, number=number, lead=lead, annotator=annotator, rule=rule_named(rule))
+    report = build_report(study=study, rule=rule, seconds=time.monotonic() - started)
+    output.write_text(json.dumps(asdict(report), indent=2) + "\n")
+    print_report(report, output=output)
+    return report
+
+
+def go_one_round(*, study: Study, number: int, lead: Browser, annotator: Browser, rule: Rule) -> None:
+    say(f"round {number}: opening")
+    press(lead, page=f"/studies/{study.slug}/", button="rounds/open")
+    labelled = label_until_done(study=study, number=number, annotator=annotator, rule=rule)
+    say(f"round {number}: {labelled} pairs labelled, training")
+    press(lead, page=f"/studies/{study.slug}/rounds/{number}/", button=f"rounds/{number}/train")
+    wait_for_jobs(study)
+    say(f"round {number}: policy {number} trained, held-out responses sampled and scored")
+
+
+def sign_in_with_one_click(*, port: int, username: str) -> Browser:
+    browser = Browser(port=port)
+    form = browser.open("/login/").form_with_button("username", username)
+    if form is None:
+        raise LoopFailed(f"the login page offers no one-click login for {username}")
+    browser.submit(form, username=username)
+    return browser
+
+
+def sign_in_simulated_annotator(*, port: int, study: Study, rule: str) -> Browser:
+    """Make an account that is marked as simulated, and sign it in with its password as anybody would."""
+    user, password = create_user(username=f"rule-{rule}", display_name=f"Rule: {rule}", simulated_rule=rule)
+    lead = User.objects.get(username="lead")
+    add_member(study=study, user=user, role=Role.ANNOTATOR, actor=lead)
+    browser = Browser(port=port)
+    form = browser.open("/login/").form_to("/login")
+    if form is None:
+        raise LoopFailed("the login page has no form")
+    browser.submit(form, username=user.username, password=password)
+    return browser
+
+
+def press(browser: Browser, *, page: str, button: str) -> Page:
+    form = browser.open(page).form_to(button)
+    if form is None:
+        raise LoopFailed(f"{page} offers no button for …/{button}/ now")
+    return browser.submit(form)
+
+
+def label_until_done(*, study: Study, number: int, annotator: Browser, rule: Rule) -> int:
+    """Label every pair the screen shows until sampling has ended and the queue is empty; return how many."""
+    labelled = 0
+    deadline = time.monotonic() + LONGEST_WAIT_SECONDS
+    page = annotator.open(f"/studies/{study.slug}/label/")
+    while time.monotonic() < deadline:
+        form = page.form_to("judge")
+        if form is not None:
+            verdict = rule(page.responses["left"], page.responses["right"])
+            page = annotator.submit(form, verdict=VERDICT_VALUE[verdict.value])
+            labelled += 1
+            continue
+        if not sampling_goes_on(study=study, number=number) and not open_pairs(study=study, number=number):
+            return labelled
+        time.sleep(PAUSE_SECONDS)
+        page = annotator.open(f"/studies/{study.slug}/label/")
+    raise LoopFailed(f"round {number} was not labelled within {LONGEST_WAIT_SECONDS // 60} minutes")
+
+
+def sampling_goes_on(*, study: Study, number: int) -> bool:
+    job = Job.objects.get(study=study, kind=Job.Kind.SAMPLING, round__number=number)
+    fail_if_failed(job)
+    return job.is_active
+
+
+def open_pairs(*, study: Study, number: int) -> bool:
+    return any(
+        pair.preferences.count() < pair.labels_wanted
+        for pair in Pair.objects.filter(study=study, batch=number, state=Pair.State.OPEN)
+    )
+
+
+def wait_for_jobs(study: Study) -> None:
+    """Wait until nothing is left to do; jobs that follow a job are queued in the transaction that ends it."""
+    deadline = time.monotonic() + LONGEST_WAIT_SECONDS
+    while time.monotonic() < deadline:
+        jobs = list(Job.objects.filter(study=study))
+        for job in jobs:
+            fail_if_failed(job)
+        if not any(job.is_active for job in jobs):
+            return
+        time.sleep(PAUSE_SECONDS)
+    raise LoopFailed(f"jobs were still running after {LONGEST_WAIT_SECONDS // 60} minutes")
+
+
+def fail_if_failed(job: Job) -> None:
+    if job.state in (Job.State.FAILED, Job.State.CANCELLED):
+        raise LoopFailed(f"{job.get_kind_display()} {job.get_state_display().lower()}: {job.cause}")
+
+
+def say(text: str) -> None:
+    print(time.strftime("%H:%M:%S"), text, flush=True)
