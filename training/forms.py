@@ -29,7 +29,7 @@ class StudyForm(forms.Form):
     )
     prompts = forms.FileField(
         required=False,
-        label="Prompts",
+        label="Prompt file",
         help_text='JSONL, one prompt a line: {"prompt": "…"} or {"messages": [{"role": "user", "content": '
         '"…"}]}; tags, id and split may be given too. You can also import prompts later.',
     )

@@ -52,6 +52,19 @@ document.addEventListener("htmx:responseError", (event) => {
   showToast(status === 403 ? "You are signed out or not allowed to do this. Reload the page." : text, "error");
 });
 
+// A part that is asked for again and again stays as it is while it says the same, and keeps what was opened in it.
+const lastAnswers = new WeakMap();
+document.addEventListener("htmx:beforeSwap", (event) => {
+  const { target, xhr, requestConfig } = event.detail;
+  if (!(requestConfig.elt.getAttribute("hx-trigger") || "").includes("every") || !target) return;
+  if (lastAnswers.get(target) === xhr.responseText) event.detail.shouldSwap = false;
+  lastAnswers.set(target, xhr.responseText);
+  const opened = [...target.querySelectorAll("details[id][open]")].map((details) => details.id);
+  target.addEventListener("htmx:afterSwap", () => {
+    opened.forEach((id) => document.getElementById(id)?.setAttribute("open", ""));
+  }, { once: true });
+});
+
 // A button that takes a moment says so: data-busy is its text while its form is on its way.
 document.addEventListener("submit", (event) => {
   const button = event.submitter;

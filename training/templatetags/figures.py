@@ -9,6 +9,7 @@ register = template.Library()
 MINUTE = 60
 HOUR = 60 * MINUTE
 NOTHING = "–"
+NBSP = "\N{NO-BREAK SPACE}"
 
 
 @register.filter
@@ -18,12 +19,14 @@ def duration(seconds: float | None) -> str:
         return ""
     whole = max(0, round(seconds))
     if whole < MINUTE:
-        return f"{whole} s"
+        return f"{whole}{NBSP}s"
     if whole < HOUR:
         minutes, rest = divmod(whole, MINUTE)
-        return f"{minutes} min {rest} s" if minutes < 3 and rest else f"{minutes} min"
+        text = f"{minutes} min {rest} s" if minutes < 3 and rest else f"{minutes} min"
+        return text.replace(" ", NBSP)
     hours, rest = divmod(whole, HOUR)
-    return f"{hours} h {rest // MINUTE} min" if rest >= MINUTE else f"{hours} h"
+    text = f"{hours} h {rest // MINUTE} min" if rest >= MINUTE else f"{hours} h"
+    return text.replace(" ", NBSP)
 
 
 @register.filter
@@ -46,7 +49,7 @@ def signed(value: float | None, digits: int = 2) -> str:
 @register.filter
 def percent(share: float | None, digits: int = 0) -> str:
     """Return a share between 0 and 1 in per cent."""
-    return NOTHING if share is None or not isfinite(share) else f"{100 * share:.{digits}f} %"
+    return NOTHING if share is None or not isfinite(share) else f"{100 * share:.{digits}f}{NBSP}%"
 
 
 @register.filter
