@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from math import ceil
 
-from django.db.models import Count, F, Q
-
-from annotate.models import Pair, Split, Study, Verdict
+from annotate.models import Split, Study
+from annotate.selectors.preferences import LabelUsage, label_usage
 from training.models import Recipe, Round
 from training.selectors.engine import engine_overview
 from training.selectors.job_rows import JobRow, job_rows
@@ -18,27 +17,12 @@ from training.services.recipes import recipe_warnings
 
 
 @dataclass(frozen=True)
-class TrainingPreview:
-    """What all training pairs up to a round come to by majority, before a training set is built of them."""
-
-    usable: int
-    ties: int
-    both_bad: int
-    conflicts: int
-    unlabelled: int
-
-    @property
-    def left_out(self) -> int:
-        return self.ties + self.both_bad + self.conflicts + self.unlabelled
-
-
-@dataclass(frozen=True)
 class RoundPage:
     row: RoundRow
     recipe: Recipe
     warnings: list[str]
     readiness: Readiness | None
-    preview: TrainingPreview | None
+    preview: LabelUsage | None
     details: RunDetails | None
     steps: list[LoopStep]
     action: NextAction | None
@@ -104,36 +88,10 @@ def round_page(study: Study, *, number: int) -> RoundPage:
         recipe=recipe,
         warnings=recipe_warnings(recipe),
         readiness=readiness,
-        preview=training_preview(study, up_to=number) if readiness else None,
+        preview=label_usage(study=study, batches=range(1, number + 1)) if readiness else None,
         details=run_details(row.newest_run.run) if row.newest_run else None,
         steps=loop_steps(row),
         people=people(study, batch=number),
         action=action,
         poll_seconds=poll_seconds(jobs=row.jobs, engine=engine_overview(), current=row),
-    )
-
-
-def training_preview(study: Study, *, up_to: int) -> TrainingPreview:
-    """Count the training pairs of rounds 1 … `up_to` by what more than half of their votes say: one query."""
-    pairs = Pair.objects.filter(
-        study=study, purpose=Pair.Purpose.TRAIN, prompt__split=Split.TRAIN, batch__range=(1, up_to)
-    ).exclude(state=Pair.State.WITHDRAWN)
-    votes = {
-        f"for_{verdict}": Count("preferences", filter=Q(preferences__verdict=verdict)) for verdict in Verdict
-    }
-    majority = {verdict: Q(**{f"for_{verdict}__gt": F("votes") - F(f"for_{verdict}")}) for verdict in Verdict}
-    counts = pairs.annotate(votes=Count("preferences"), **votes).aggregate(
-        usable=Count("pk", filter=majority[Verdict.A] | majority[Verdict.B]),
-        ties=Count("pk", filter=majority[Verdict.TIE]),
-        both_bad=Count("pk", filter=majority[Verdict.BOTH_BAD]),
-        unlabelled=Count("pk", filter=Q(votes=0)),
-        pairs=Count("pk"),
-    )
-    decided = counts["usable"] + counts["ties"] + counts["both_bad"] + counts["unlabelled"]
-    return TrainingPreview(
-        usable=counts["usable"],
-        ties=counts["ties"],
-        both_bad=counts["both_bad"],
-        unlabelled=counts["unlabelled"],
-        conflicts=counts["pairs"] - decided,
     )

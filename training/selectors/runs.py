@@ -41,7 +41,7 @@ def run_details(run: Run) -> RunDetails:
     return RunDetails(
         run=run,
         settings=flat_settings(run.config),
-        receipt=flat_settings(run.receipt),
+        receipt=receipt_lines(run.receipt),
         result=flat_settings(run.result or {}),
         log=log_tail(run),
     )
@@ -56,6 +56,29 @@ def flat_settings(values: dict[str, Any], *, prefix: str = "") -> list[Setting]:
         else:
             lines.append(Setting(f"{prefix}{key}", value))
     return lines
+
+
+RECEIPT_WORDS = {
+    "usable": "Preferences trained on",
+    "left_out.ties": "left out: ties",
+    "left_out.both_bad": "left out: both bad",
+    "left_out.conflicts": "left out: votes without a majority",
+    "left_out.unlabelled": "not labelled",
+    "labels": "Labels in all",
+    "simulated_labels": "of them simulated",
+    "simulated_rules": "simulated by rule",
+}
+
+
+def receipt_lines(receipt: dict[str, Any]) -> list[Setting]:
+    """Return the receipt of a training set in words; rounds of which some were used get a line each."""
+    plain = {key: value for key, value in receipt.items() if key not in ("rounds", "note")}
+    lines = [Setting(RECEIPT_WORDS.get(line.key, line.key), line.value) for line in flat_settings(plain)]
+    rounds = receipt.get("rounds", {})
+    return [line for line in lines if line.value != []] + [
+        Setting(f"from round {number}, weight {part['weight']:g}", part["usable"])
+        for number, part in rounds.items()
+    ]
 
 
 def log_tail(run: Run) -> str:

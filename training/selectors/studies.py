@@ -9,7 +9,7 @@ from django.conf import settings
 from django.db.models import Count, Max, Q
 
 from annotate.models import Membership, Preference, Prompt, Role, Split, Study, User
-from training.models import Policy, Recipe, Round
+from training.models import Job, Policy, Recipe, Round
 from training.selectors.engine import EngineOverview, engine_overview
 from training.selectors.job_rows import JobRow, job_rows
 from training.selectors.loop_strip import LoopStep, NextAction, loop_steps, next_action
@@ -17,6 +17,7 @@ from training.selectors.readiness import Readiness, round_readiness
 from training.selectors.rounds import LabelCounts, RoundRow, round_rows
 
 FINISHED_JOBS_SHOWN = 4
+PANEL_ORDER = {Job.State.RUNNING: 0, Job.State.QUEUED: 1, Job.State.FAILED: 2, Job.State.CANCELLED: 3}
 DEMO_MODEL = "SmolLM2-135M-Instruct"
 
 
@@ -53,9 +54,10 @@ class StudyOverview:
 
     @property
     def panel_jobs(self) -> list[JobRow]:
-        """Return the jobs worth a line: all at work or in need of someone, and the last that ended well."""
+        """Return the jobs worth a line: those at work, then what needs someone, then the last that ended."""
         ended = [job for job in self.jobs if job.is_done][-FINISHED_JOBS_SHOWN:]
-        return [job for job in reversed(self.jobs) if not job.is_done or job in ended]
+        shown = [job for job in reversed(self.jobs) if job.is_active or job.can_retry or job in ended]
+        return sorted(shown, key=lambda job: PANEL_ORDER.get(job.state, len(PANEL_ORDER)))
 
     @property
     def poll_seconds(self) -> int | None:

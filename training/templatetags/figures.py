@@ -1,8 +1,11 @@
 """Numbers as people read them."""
 
+from datetime import datetime
 from math import isfinite
 
 from django import template
+from django.utils import timezone
+from django.utils.timesince import timesince
 
 register = template.Library()
 
@@ -27,6 +30,13 @@ def duration(seconds: float | None) -> str:
     hours, rest = divmod(whole, HOUR)
     text = f"{hours} h {rest // MINUTE} min" if rest >= MINUTE else f"{hours} h"
     return text.replace(" ", NBSP)
+
+
+@register.filter
+def ago(moment: datetime) -> str:
+    """Return how long ago something was, in words that do not change every second."""
+    seconds = (timezone.now() - moment).total_seconds()
+    return "just now" if seconds < MINUTE else f"{timesince(moment).partition(',')[0]} ago"
 
 
 @register.filter

@@ -9,17 +9,17 @@ from django.views.decorators.http import require_GET, require_http_methods
 from annotate.access import StudyAccess, study_access
 from annotate.errors import MemberRefused, PromptFileError, StudyRefused
 from annotate.models import Role
+from annotate.views.people import signed_in
 from training.forms import StudyForm
 from training.selectors.studies import may_create_studies, study_overview, suggested_base_model
 from training.services.base_models import BaseModelError
 from training.services.studies import create_training_study
 from training.views.polling import live_response
-from training.views.visitor import visitor
 
 
 @require_http_methods(["GET", "POST"])
 def study_create(request: HttpRequest) -> HttpResponse:
-    lead = visitor(request)
+    lead = signed_in(request)
     if not may_create_studies(lead):
         raise PermissionDenied("Only people who lead a study, or administrators, create studies.")
     form = StudyForm(

@@ -3,7 +3,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from training.management.finding import find_study
+from annotate.management.studies import study_named
 from training.services.rounds import RoundRefused, open_round
 
 
@@ -15,7 +15,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, study: str, **options: Any) -> None:
         try:
-            opened = open_round(study=find_study(study))
+            opened = open_round(study=study_named(study))
         except RoundRefused as refusal:
             raise CommandError(str(refusal)) from refusal
         self.stdout.write(f"Round {opened.number} is open; it samples from {opened.sampled_policy.label}.")

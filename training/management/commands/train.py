@@ -3,7 +3,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from training.management.finding import find_study
+from annotate.management.studies import study_named
 from training.models import Round
 from training.services.rounds import RoundRefused, start_training
 
@@ -15,7 +15,7 @@ class Command(BaseCommand):
         parser.add_argument("study", help="the study's slug, as in its address")
 
     def handle(self, *args: Any, study: str, **options: Any) -> None:
-        newest = Round.objects.filter(study=find_study(study)).order_by("-number").first()
+        newest = Round.objects.filter(study=study_named(study)).order_by("-number").first()
         if newest is None:
             raise CommandError(f"{study} has no round yet; open one with `manage.py open_round {study}`.")
         try:
