@@ -11,7 +11,6 @@ import nh3
 from django.utils.html import escape
 from django.utils.safestring import SafeString, mark_safe
 from markdown_it import MarkdownIt
-from markdown_it.renderer import RendererProtocol
 from markdown_it.token import Token
 
 TAGS = {
@@ -25,10 +24,17 @@ MAX_CHARACTERS = 100_000
 
 
 def _image_as_text(
-    renderer: RendererProtocol, tokens: Sequence[Token], index: int, options: Any, env: Any
+    renderer: Any, tokens: Sequence[Token], index: int, options: Any, env: Any
 ) -> str:
-    description = tokens[index].content or "no description"
-    return f"[image: {escape(description)}]"
+    description = renderer.renderInlineAsText(tokens[index].children or [], options, env)
+    return f"[image: {escape(description or 'no description')}]"
+
+
+def _only_absolute_links(tag: str, attribute: str, value: str) -> str | None:
+    """A relative address would lead into this site: to its sign-out, for example."""
+    if attribute != "href" or value.lower().startswith(("http://", "https://", "mailto:")):
+        return value
+    return None
 
 
 def _make_parser(*, breaks: bool) -> MarkdownIt:
@@ -54,6 +60,7 @@ def render_markdown(text: str, *, is_document: bool = False) -> SafeString:
         parser.render(text),
         tags=TAGS,
         attributes=ATTRIBUTES,
+        attribute_filter=_only_absolute_links,
         url_schemes=URL_SCHEMES,
         link_rel="nofollow noopener noreferrer",
     )

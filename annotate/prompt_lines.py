@@ -40,8 +40,9 @@ class PromptLine:
 
 
 def canonical_messages(messages: list[dict[str, str]]) -> str:
-    """Return the JSON by which two chats are compared."""
-    return json.dumps(messages, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    """Return the JSON by which two chats are compared: role, then content, nothing else."""
+    plain = [{"role": message["role"], "content": message["content"]} for message in messages]
+    return json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
 
 
 def split_of_hash(content_hash: str, *, heldout_share: float) -> Split:

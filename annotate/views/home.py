@@ -12,8 +12,9 @@ from annotate.views.people import signed_in
 @require_GET
 def home(request: HttpRequest) -> HttpResponse:
     """List the person's studies; an annotator with a single one lands on its pairs."""
-    cards = studies_of(signed_in(request))
+    user = signed_in(request)
+    cards = studies_of(user)
     if len(cards) == 1 and cards[0].role == Role.ANNOTATOR:
         return redirect("label", cards[0].study.slug)
-    may_create = not cards or any(card.role == Role.LEAD for card in cards)
+    may_create = user.is_staff or user.is_superuser or any(card.role == Role.LEAD for card in cards)
     return render(request, "annotate/home.html", {"cards": cards, "may_create": may_create})
