@@ -1,0 +1,52 @@
+"""Signed-in test clients and the labelling screen's form, read from its HTML."""
+
+from __future__ import annotations
+
+import re
+import uuid
+
+from django.test import Client
+from django.urls import reverse
+
+from annotate.models import Role, Study, User
+from annotate.services.studies import add_member
+from tests.support.labelling import make_user
+
+
+def client_of(user: User) -> Client:
+    client = Client()
+    client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+    return client
+
+
+def member_client(study: Study, role: Role, *, username: str = "") -> Client:
+    """Return the client of a new member with this role."""
+    user = make_user(username or f"some-{role.value}")
+    add_member(study=study, user=user, role=role, actor=None)
+    return client_of(user)
+
+
+def outsider_client() -> Client:
+    return client_of(make_user("outsider"))
+
+
+def shown_pair(html: str) -> int:
+    """Return the id of the pair that the page shows."""
+    found = re.search(r'data-pair="(\d+)"', html)
+    assert found, "no pair is shown"
+    return int(found[1])
+
+
+def judgement(html: str, verdict: str = "left") -> dict[str, str]:
+    """Return the fields of the page's verdict form."""
+    fields = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', html))
+    return {"client_id": fields["client_id"], "shown": fields["shown"], "verdict": verdict}
+
+
+def judge_url(study: Study, pair_id: int) -> str:
+    return reverse("label-judge", args=[study.slug, pair_id])
+
+
+def fresh_judgement(html: str, **changes: str) -> dict[str, str]:
+    """Return the form's fields under a new client id, as another tab would send them."""
+    return {**judgement(html), "client_id": str(uuid.uuid4()), **changes}
