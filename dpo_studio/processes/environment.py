@@ -80,16 +80,25 @@ def _port(text: str) -> int:
 
 
 def _switch(name: str, text: str) -> bool:
-    values = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    values = {
+        "1": True,
+        "true": True,
+        "yes": True,
+        "on": True,
+        "0": False,
+        "false": False,
+        "no": False,
+        "off": False,
+    }
     if text.lower() not in values:
         raise UnusableEnvironment(f"{name} = {text!r} must be 1 or 0.")
     return values[text.lower()]
 
 
 def _check_socket_length(socket: Path) -> None:
-    """A UNIX socket's path is limited to 107 bytes by the kernel, and supervisor appends its pid while binding."""
+    """The kernel limits a UNIX socket's path to 107 bytes; supervisor appends its pid while binding."""
     if len(str(socket).encode()) > LONGEST_SOCKET_PATH - 8:
         raise UnusableEnvironment(
-            f"STUDIO_HOME = {socket.parent.parent} is too long a path for the sockets inside it; choose one of at most "
-            f"{LONGEST_SOCKET_PATH - 8 - len('/run/supervisor.sock')} characters."
+            f"STUDIO_HOME = {socket.parent.parent} is too long a path for the sockets inside it; choose one "
+            f"of at most {LONGEST_SOCKET_PATH - 8 - len('/run/supervisor.sock')} characters."
         )

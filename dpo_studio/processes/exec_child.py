@@ -1,4 +1,7 @@
-"""Become another program that dies with its parent: `python -m dpo_studio.processes.exec_child [-s SIGNAL] -- COMMAND …`."""
+"""Become another program that dies with its parent.
+
+`python -m dpo_studio.processes.exec_child [--signal SIGNAL] -- COMMAND …`
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,9 @@ from dpo_studio.processes.parent_death import die_with_parent
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m dpo_studio.processes.exec_child", description=__doc__)
-    parser.add_argument("-s", "--signal", default="KILL", help="what the program is sent when its parent ends")
+    parser.add_argument(
+        "-s", "--signal", default="KILL", help="what the program is sent when its parent ends"
+    )
     parser.add_argument("command", nargs="+")
     arguments = parser.parse_args()
     die_with_parent(signal_number=signal.Signals[f"SIG{arguments.signal}"])

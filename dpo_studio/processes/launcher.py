@@ -63,8 +63,8 @@ def exclusive(studio: StudioEnvironment) -> Iterator[None]:
         except BlockingIOError:
             lock.seek(0)
             raise CannotStart(
-                f"DPO Studio already runs in {studio.home} (process {lock.read().strip() or 'unknown'}). Stop it with "
-                "Ctrl-C where it runs, or start a second one elsewhere: STUDIO_HOME=other PORT=8001 make run"
+                f"DPO Studio already runs in {studio.home} (process {lock.read().strip() or 'unknown'}). "
+                "Stop it with Ctrl-C where it runs, or start another: STUDIO_HOME=other PORT=8001 make run"
             ) from None
         lock.truncate(0)
         lock.write(str(os.getpid()))
@@ -81,8 +81,8 @@ def require_free_port(studio: StudioEnvironment) -> None:
             probe.bind((studio.bind, studio.port))
         except OSError as error:
             raise CannotStart(
-                f"Port {studio.port} on {studio.bind} cannot be used ({error.strerror}). Stop what uses it, or choose "
-                f"another: PORT={studio.port % 65535 + 1} make run"
+                f"Port {studio.port} on {studio.bind} cannot be used ({error.strerror}). Stop what uses "
+                f"it, or choose another: PORT={studio.port % 65535 + 1} make run"
             ) from error
 
 
@@ -107,9 +107,11 @@ def bring_up_and_watch(studio: StudioEnvironment) -> None:
         start(studio, names=["valkey"])
     manage(studio, "migrate", "--no-input")
     logins = manage(studio, "create_demo") if studio.demo else ""
+    # The page comes first: on two cores the other programs' imports would hold it up.
+    start(studio, names=["web"])
+    wait_for_web(studio)
     started = time.monotonic()
     start(studio, names=[program.name for program in programs(studio)])
-    wait_for_web(studio)
     announce(studio, logins=logins)
     watch = Watch(studio=studio, engine_started=started)
     while True:
@@ -138,7 +140,7 @@ def environment(studio: StudioEnvironment) -> dict[str, str]:
 
 
 def start_supervisor(studio: StudioEnvironment) -> subprocess.Popen[bytes]:
-    """Start supervisord with nothing running below it yet, in a session of its own, which Ctrl-C does not reach."""
+    """Start supervisord with nothing below it yet, in a session of its own, which Ctrl-C does not reach."""
     configuration = studio.run_directory / "supervisord.conf"
     configuration.write_text(supervisor_configuration(studio))
     studio.supervisor_socket.unlink(missing_ok=True)
@@ -169,9 +171,13 @@ def start(studio: StudioEnvironment, *, names: list[str]) -> None:
 
 def manage(studio: StudioEnvironment, *arguments: str) -> str:
     """Run one of Django's commands to its end and return what it printed. Raises CannotStart."""
-    done = subprocess.run([*MANAGE, *arguments], cwd=ROOT, env=environment(studio), capture_output=True, text=True)
+    done = subprocess.run(
+        [*MANAGE, *arguments], cwd=ROOT, env=environment(studio), capture_output=True, text=True
+    )
     if done.returncode:
-        raise CannotStart(f"`manage.py {' '.join(arguments)}` failed:\n{(done.stderr or done.stdout).strip()[-3000:]}")
+        raise CannotStart(
+            f"`manage.py {' '.join(arguments)}` failed:\n{(done.stderr or done.stdout).strip()[-3000:]}"
+        )
     return done.stdout.rstrip()
 
 
@@ -185,7 +191,9 @@ def wait_for_web(studio: StudioEnvironment) -> None:
         except (urllib.error.URLError, OSError):
             time.sleep(0.1)
     log = studio.log_directory / "web.log"
-    raise CannotStart(f"The web process did not answer within {WEB_SECONDS} s.\n{last_lines(log)}\nIts whole log: {log}")
+    raise CannotStart(
+        f"The web process did not answer within {WEB_SECONDS} s.\n{last_lines(log)}\nIts whole log: {log}"
+    )
 
 
 def announce(studio: StudioEnvironment, *, logins: str) -> None:

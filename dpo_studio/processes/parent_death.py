@@ -13,10 +13,11 @@ PARENT_VARIABLE = "STUDIO_PARENT_PID"
 
 
 def die_with_parent(*, signal_number: signal.Signals = signal.SIGKILL) -> None:
-    """Ask the kernel to send this process `signal_number` when its parent ends; exit now if it has ended already.
+    """Have the kernel send this process `signal_number` when its parent ends; exit now if it has ended.
 
-    A parent that called this itself left its process id in the environment, which is how a child that was orphaned
-    before this call finds out. The kernel forgets the wish at fork and keeps it at exec. Calling it again is harmless.
+    A parent that called this itself left its process id in the environment, which is how a child that was
+    orphaned before this call finds out. The kernel forgets the wish at fork and keeps it at exec. Calling it
+    again is harmless.
     """
     known = os.environ.get(PARENT_VARIABLE)
     if known == str(os.getpid()):
@@ -28,7 +29,7 @@ def die_with_parent(*, signal_number: signal.Signals = signal.SIGKILL) -> None:
 
 
 def adopt_orphans() -> None:
-    """Make this process the parent of every descendant whose own parent ends, so that it can find and stop them."""
+    """Make this process the parent of every orphan below it, so that it can find and stop them."""
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 

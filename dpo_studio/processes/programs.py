@@ -56,7 +56,16 @@ def _valkey(studio: StudioEnvironment) -> Program:
 
 def _web(studio: StudioEnvironment) -> Program:
     command = (
-        *(sys.executable, "-m", "gunicorn", "dpo_studio.wsgi", "--bind", studio.bind_address, "--workers", "2"),
+        *(
+            sys.executable,
+            "-m",
+            "gunicorn",
+            "dpo_studio.wsgi",
+            "--bind",
+            studio.bind_address,
+            "--workers",
+            "2",
+        ),
         *("--threads", "8", "--graceful-timeout", "3", "--no-control-socket", "--access-logfile", "-"),
     )
     return Program("web", command, stop_seconds=5)
@@ -69,7 +78,7 @@ def _worker(queue: str) -> Program:
 
 
 def supervisor_configuration(studio: StudioEnvironment) -> str:
-    """Return supervisord.conf: a socket for its owner alone, rotated logs, and every program restarted for ever."""
+    """Return supervisord.conf: a socket for its owner alone, rotated logs, every program restarted."""
     head = f"""\
 [unix_http_server]
 file={_value(studio.supervisor_socket)}

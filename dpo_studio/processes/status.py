@@ -18,9 +18,11 @@ UNREACHABLE = (OSError, http.client.HTTPException, xmlrpc.client.ProtocolError)
 class ProcessState:
     """One process as supervisord sees it.
 
-    state: STOPPED, STARTING, RUNNING, BACKOFF (ended soon after its start, will be tried again), STOPPING, EXITED or FATAL
-    (given up). since: start of a running process, end of one that is not. ended_at: when it last ended, if ever (a running
-    process that has one was restarted). exit_status: of a process that is down; -1 when a signal ended it.
+    state: STOPPED, STARTING, RUNNING, BACKOFF (ended soon after its start, will be tried again), STOPPING,
+    EXITED or FATAL
+    (given up). since: start of a running process, end of one that is not. ended_at: when it last ended, if
+    ever (a running process that has one was restarted). exit_status: of a process that is down; -1 when a
+    signal ended it.
     """
 
     name: str
@@ -74,7 +76,8 @@ def process_states(socket_path: Path) -> list[ProcessState]:
 def restart_process(name: str, *, socket_path: Path) -> None:
     """Start `name` again, stopping it first if it runs.
 
-    Returns before it is up. Raises OSError when no supervisord answers, xmlrpc.client.Fault for an unknown name.
+    Returns before it is up. Raises OSError when no supervisord answers, xmlrpc.client.Fault for an unknown
+    name.
     """
     server = supervisor(socket_path)
     if next((state.is_up for state in process_states(socket_path) if state.name == name), False):

@@ -1,4 +1,4 @@
-"""What the terminal says while the studio runs: one line when a part crashes, comes back, or the engine is ready."""
+"""What the terminal says while the studio runs: a line when a part crashes, comes back, or gets ready."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ class Watch:
         """A part that keeps failing is announced once."""
         if state.name not in self.down:
             self.down.add(state.name)
-            say(f"{state.name} stopped ({state.description}); trying again; see {self._log(state.name)}")
+            cause = "by a signal" if state.exit_status == -1 else f"exit status {state.exit_status}"
+            say(f"{state.name} stopped ({cause}); trying again; see {self._log(state.name)}")
 
     def _log(self, name: str) -> str:
         return str(self.studio.log_directory / f"{name}.log")
@@ -61,9 +62,8 @@ class Watch:
         self.engine_state = state
 
 
-
 def engine_state(studio: StudioEnvironment) -> tuple[str, str]:
-    """Return the engine's state and its detail as /readyz gives them, empty when the web process does not answer."""
+    """Return the engine's state and detail from /readyz, empty where the web process does not answer."""
     try:
         with urllib.request.urlopen(f"{studio.local_url}/readyz", timeout=2) as answer:
             body = json.load(answer)

@@ -1,4 +1,4 @@
-"""A pytest plugin: tests whose real part is missing on this machine are left out, and the end of the run says so loudly."""
+"""A pytest plugin: tests whose real part is missing here are left out, and the end of the run says so."""
 
 from __future__ import annotations
 

@@ -37,13 +37,13 @@ class AdapterProbe:
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise AdapterUnusable(
-                f"{adapter / PROBE_FILE} cannot be read ({type(error).__name__}: {error}); only an adapter folder that "
-                "training.core wrote can be published."
+                f"{adapter / PROBE_FILE} cannot be read ({type(error).__name__}: {error}); only a folder "
+                "that training.core wrote can be published."
             ) from error
         if not len(probe.token_ids) - 1 == len(probe.policy_logps) == len(probe.reference_logps) > 0:
             raise AdapterUnusable(
-                f"{adapter / PROBE_FILE} has {len(probe.token_ids)} token ids, {len(probe.policy_logps)} policy and "
-                f"{len(probe.reference_logps)} reference log-probs; one log-prob for each token after the first is due."
+                f"{adapter / PROBE_FILE} has {len(probe.token_ids)} token ids, {len(probe.policy_logps)} "
+                f"policy and {len(probe.reference_logps)} reference log-probs; each token after the first needs one."
             )
         return probe
 
@@ -52,8 +52,9 @@ class AdapterProbe:
 class AdapterCheck:
     """What the probe found, as mean absolute differences in nats per token.
 
-    noise_floor: the server's base from the reference in training (kernels, bfloat16); error: the served adapter from the
-    policy in training; change: policy from reference in training; served_change: adapter from base on the server.
+    noise_floor: the server's base from the reference in training (kernels, bfloat16); error: the served
+    adapter from the policy in training; change: policy from reference in training; served_change: adapter
+    from base on the server.
     """
 
     name: str
@@ -64,7 +65,7 @@ class AdapterCheck:
 
     @property
     def changes_nothing(self) -> bool:
-        """Whether training left the policy where the reference is: worth a warning, but no fault of serving."""
+        """Whether training left the policy where the reference is: worth a warning, no fault of serving."""
         return self.change < NO_CHANGE
 
     @property
@@ -73,27 +74,27 @@ class AdapterCheck:
         if self.changes_nothing:
             return (
                 f"The adapter {self.name} changes nothing: its log-probs differ from the reference's by "
-                f"{self.change:.1g} nats per token. Was the learning rate 0, or was there nothing to learn from?"
+                f"{self.change:.1g} nats per token. Was the learning rate 0, or was there nothing to learn?"
             )
         return (
-            f"Log-probs of {self.name} agree with training: {self.error:.3f} nats per token apart, where the base is "
-            f"{self.noise_floor:.3f} apart; the adapter moves them by {self.change:.3f}, on the server by "
-            f"{self.served_change:.3f}."
+            f"Log-probs of {self.name} agree with training: {self.error:.3f} nats per token apart, where the "
+            f"base is {self.noise_floor:.3f} apart; the adapter moves them by {self.change:.3f}, on the "
+            f"server by {self.served_change:.3f}."
         )
 
     def require_served(self) -> None:
-        """Raise AdapterUnusable when the server serves the base, or something else, under the adapter's name."""
+        """Raise AdapterUnusable when the server serves something else under the adapter's name."""
         if not self.changes_nothing and self.served_change < LEAST_SHARE_SERVED * self.change:
             raise AdapterUnusable(
-                f"The engine serves the base under the name {self.name}: the adapter should move log-probs by "
-                f"{self.change:.3g} nats per token and moves them by {self.served_change:.3g}. Do the module names in "
-                "the adapter fit this base model, and may the engine apply LoRA to them (--lora-target-modules)?"
+                f"The engine serves the base under the name {self.name}: the adapter should move log-probs "
+                f"by {self.change:.3g} nats per token and moves them by {self.served_change:.3g}. Do its module "
+                "names fit this base model, and may the engine apply LoRA to them (--lora-target-modules)?"
             )
         if self.error > NOISE_FACTOR * self.noise_floor + NOISE_ALLOWANCE:
             raise AdapterUnusable(
-                f"The engine serves something else than the adapter {self.name}: log-probs are {self.error:.3g} nats per "
-                f"token from those in training, where the base is {self.noise_floor:.3g} away. Does the engine have the "
-                "base model that the adapter was trained on?"
+                f"The engine serves something else than the adapter {self.name}: log-probs are "
+                f"{self.error:.3g} nats per token from those in training, where the base is "
+                f"{self.noise_floor:.3g} away. Does the engine have the base model that the adapter was trained on?"
             )
 
 
@@ -133,7 +134,7 @@ async def _loaded_from(client: EngineClient, *, name: str, path: Path) -> bool:
     served = {model.name: model for model in await client.served_models()}
     if name in served and Path(served[name].root) != path:
         raise AdapterUnusable(
-            f"The engine has another adapter under the name {name}, from {served[name].root}; an adapter's name is for "
+            f"The engine has another adapter under the name {name}, from {served[name].root}; a name is for "
             "good. Restart the engine, or publish under a new name."
         )
     return name in served

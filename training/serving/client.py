@@ -14,7 +14,8 @@ from training.serving.errors import EngineRefused, EngineUnreachable, Unreadable
 
 Message = Mapping[str, str]
 
-# A request waits in the engine's queue before its first token, so only the whole of it has a limit worth setting.
+# A request waits in the engine's queue before its first token, so only the whole of it has a limit worth
+# setting.
 DEFAULT_TIMEOUT = httpx.Timeout(600, connect=5)
 
 
@@ -38,7 +39,9 @@ class SamplingSettings:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        _check("temperature", self.temperature, self.temperature >= 0, "at least 0; 1 samples the policy itself")
+        _check(
+            "temperature", self.temperature, self.temperature >= 0, "at least 0; 1 samples the policy itself"
+        )
         _check("top_p", self.top_p, 0 < self.top_p <= 1, "above 0 and at most 1; 1 switches it off")
         _check("top_k", self.top_k, self.top_k >= 0, "at least 0; 0 switches it off")
         _check("min_p", self.min_p, 0 <= self.min_p <= 1, "from 0 to 1; 0 switches it off")
@@ -59,7 +62,8 @@ def _check(name: str, value: float, holds: bool, wanted: str) -> None:
 class Completion:
     """One sampled response. `token_ids` end with the end-of-turn token where `finish_reason` is "stop".
 
-    `logprobs` (nats, one per token id) are the engine's: good for display and ordering, never a training reference.
+    `logprobs` (nats, one per token id) are the engine's: good for display and ordering, never a training
+    reference.
     """
 
     text: str
@@ -81,7 +85,7 @@ class ServedModel:
 
 
 class EngineClient:
-    """An asynchronous connection to one vLLM server; leaving a request cancels it on the server within a second.
+    """An asynchronous connection to one vLLM server; leaving a request cancels it there within a second.
 
     Every method raises EngineUnreachable, EngineRefused or UnreadableAnswer.
     """
@@ -119,14 +123,21 @@ class EngineClient:
             )
 
     async def prompt_logprobs(self, token_ids: Sequence[int], *, model: str) -> tuple[float, ...]:
-        """Return the log-prob (nats) of each of `token_ids` after the first under `model`. Raises WrongModel."""
-        request = {"model": model, "prompt": list(token_ids), "max_tokens": 1, "temperature": 1.0, "prompt_logprobs": 0}
+        """Return the log-prob (nats) under `model` of each token id after the first. Raises WrongModel."""
+        request = {
+            "model": model,
+            "prompt": list(token_ids),
+            "max_tokens": 1,
+            "temperature": 1.0,
+            "prompt_logprobs": 0,
+        }
         answer = await self._post("/v1/completions", request)
         with _reading(self.url, answer):
             _require_model(answer, asked=model)
             scored = answer["choices"][0]["prompt_logprobs"][1:]
             return tuple(
-                float(entry[str(token)]["logprob"]) for token, entry in zip(token_ids[1:], scored, strict=True)
+                float(entry[str(token)]["logprob"])
+                for token, entry in zip(token_ids[1:], scored, strict=True)
             )
 
     async def served_models(self) -> tuple[ServedModel, ...]:
@@ -134,7 +145,9 @@ class EngineClient:
         answer = await self._get("/v1/models")
         with _reading(self.url, answer):
             return tuple(
-                ServedModel(row["id"], root=row["root"], parent=row["parent"], max_model_len=row["max_model_len"])
+                ServedModel(
+                    row["id"], root=row["root"], parent=row["parent"], max_model_len=row["max_model_len"]
+                )
                 for row in answer["data"]
             )
 
@@ -147,7 +160,9 @@ class EngineClient:
 
     async def load_adapter(self, name: str, *, path: Path) -> None:
         """Load the PEFT adapter in `path` under `name`, which must be new to the server."""
-        await self._post("/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(path)}, reads_json=False)
+        await self._post(
+            "/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(path)}, reads_json=False
+        )
 
     async def metrics(self) -> dict[str, float]:
         """Return vLLM's Prometheus figures by name, summed over their labels."""
@@ -194,7 +209,7 @@ class EngineClient:
         return answer
 
 
-class _reading:  # noqa: N801 - used as a function
+class _reading:
     """While an answer is taken apart, turn a missing or misshapen field into UnreadableAnswer."""
 
     def __init__(self, url: str, answer: Mapping[str, Any]) -> None:

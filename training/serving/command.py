@@ -14,8 +14,8 @@ from typing import Literal
 
 Device = Literal["cpu", "cuda"]
 
-# LoRA is applied to attention and MLP linear layers alone: they are what training adapts, and wrapping the LM head too
-# costs a CPU a quarter of its speed and lets a scoring request beside another one crash the engine.
+# LoRA is applied to attention and MLP linear layers alone: they are what training adapts, and wrapping the LM
+# head too costs a CPU a quarter of its speed and lets a scoring request beside another one crash the engine.
 LORA_MODULES = (
     *("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
     *("qkv_proj", "gate_up_proj"),
@@ -44,7 +44,8 @@ def installed_device() -> Device:
 def served_name(base_model: str) -> str:
     """Return the name under which a server offers its base.
 
-    It tells bases apart, so that a request meant for another base is refused instead of answered by the wrong model.
+    It tells bases apart, so that a request meant for another base is refused instead of answered by the wrong
+    model.
     """
     digest = hashlib.sha256(base_model.encode()).hexdigest()[:8]
     return f"{Path(base_model).name}-{digest}"

@@ -1,8 +1,8 @@
-"""LoRA for vLLM's CPU engine: one matrix product per adapter of a batch, and none for requests without an adapter.
+"""LoRA for vLLM's CPU engine: one product per adapter of a batch, none for requests without an adapter.
 
-vLLM 0.32's own CPU version copies the adapter's weights once per token (three times slower for SmolLM2-135M), and reads
-"no adapter" (index -1) as the last slot: in a batch of both kinds, requests to the base get an adapter's output.
-`docs/decisions/vllm-on-cpu.md` has the measurements.
+vLLM 0.32's own CPU version copies the adapter's weights once per token (three times slower for SmolLM2-135M),
+and reads "no adapter" (index -1) as the last slot: in a batch of both kinds, requests to the base get an
+adapter's output. `docs/decisions/vllm-on-cpu.md` has the measurements.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ NO_ADAPTER = -1
 
 
 def group_rows(slots: torch.Tensor) -> list[tuple[int, torch.Tensor | slice]]:
-    """Return (slot, rows) for each adapter slot in `slots` (rows,); rows is a slice where one adapter has them all."""
-    present = slots.unique().tolist()
+    """Return (slot, rows) for each adapter in `slots` (rows,); rows is a slice where one has them all."""
+    present = sorted(set(slots.tolist()))
     if len(present) == 1:
         return [(slot, slice(0, len(slots))) for slot in present if slot != NO_ADAPTER]
     return [(slot, (slots == slot).nonzero().squeeze(1)) for slot in present if slot != NO_ADAPTER]
@@ -46,9 +46,9 @@ class GroupedPunicaWrapper(PunicaWrapperCPU):  # type: ignore[misc]
     ) -> None:
         """Add scale · x Aᵀ Bᵀ of each row's adapter to y, in place.
 
-        y (rows, Σ output_slices) and x (rows, in); A (slots, 1, r, in) and B (slots, 1, out, r) per output slice.
+        y (rows, Σ output_slices), x (rows, in); A (slots, 1, r, in) and B (slots, 1, out, r) for each slice.
         """
-        outputs = y.view(-1, y.shape[-1]).split(list(output_slices), dim=-1)
+        outputs = torch.split(y.view(-1, y.shape[-1]), list(output_slices), dim=-1)
         inputs = x.view(-1, x.shape[-1])
         for slot, rows in self._groups:
             selected = inputs[rows]

@@ -35,7 +35,9 @@ class UnreadableAnswer(EngineError):
     """The server answered something else than vLLM's OpenAI interface promises."""
 
     def __init__(self, url: str, reason: str) -> None:
-        super().__init__(f"The answer of {url} cannot be read: {reason}. Is it a vLLM server of the pinned version?")
+        super().__init__(
+            f"The answer of {url} cannot be read: {reason}. Is it a vLLM server of the pinned version?"
+        )
         self.url = url
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -43,7 +44,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class EngineState:
-    """One server at one moment. `since`: when `state` began; `detail`: a sentence or vLLM's own last error."""
+    """One server at one moment. `since`: when `state` began; `detail`: a sentence, or vLLM's last error."""
 
     state: Status
     base_model: str
@@ -57,9 +58,10 @@ class EngineState:
 class EngineManager:
     """Starts, warms, watches, moves and restarts one vLLM server.
 
-    desired_base: asked every second; the folder or hub id that is needed, None for no server at all (which is also how a
-    GPU is handed to training). report: told every change at once, and the same state again every five seconds, so that
-    its age shows whether this manager lives. It must be used from a process's main thread: the server dies with it.
+    desired_base: asked every second; the folder or hub id that is needed, None for no server (this is how a
+    GPU is handed to training). report: told every change at once, and the same state again every five
+    seconds, so that its age shows whether this manager lives. It must be used from a process's main thread:
+    the server dies with it.
     """
 
     def __init__(
@@ -79,7 +81,13 @@ class EngineManager:
         self._failures, self._not_before = 0, 0.0
         self._reported_at = 0.0
         self._state = EngineState(
-            Status.STOPPED, base_model="", served_name="", url=self.url, pid=None, since=now(), detail="Not needed yet."
+            Status.STOPPED,
+            base_model="",
+            served_name="",
+            url=self.url,
+            pid=None,
+            since=now(),
+            detail="Not needed yet.",
         )
 
     @property
@@ -217,10 +225,8 @@ class Server:
     def end(self) -> None:
         """Stop the whole process group, by force where it does not obey."""
         signal_group(self.pid, signal.SIGTERM)
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            pass
         # Engine and workers may outlive the server that started them.
         signal_group(self.pid, signal.SIGKILL)
         self._process.wait()
@@ -238,7 +244,11 @@ class Server:
         except EngineError as error:
             return str(error)
         stalled = time.monotonic() - self._moved
-        return f"vLLM has made no token for {stalled:.0f} s, though requests wait." if stalled > STALL_SECONDS else ""
+        return (
+            f"vLLM has made no token for {stalled:.0f} s, though requests wait."
+            if stalled > STALL_SECONDS
+            else ""
+        )
 
     async def _answers(self) -> bool:
         async with EngineClient(self.url, timeout=httpx.Timeout(2)) as client:
@@ -258,10 +268,8 @@ class Server:
 
 
 def signal_group(pid: int, number: signal.Signals) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, number)
-    except ProcessLookupError:
-        pass
 
 
 def describe_exit(code: int) -> str:

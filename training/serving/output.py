@@ -12,7 +12,12 @@ KEPT_LINES = 400
 PREFIX = re.compile(r"^(\([^)]*pid=\d+\) )?((ERROR|WARNING|INFO|CRITICAL) \S+ \S+ \[[^\]]*\] ?)?")
 ERROR_LINE = re.compile(r"^[\w.]*(Error|Exception|Interrupt)\b.*: .+|^.*error: argument .+")
 # These only say that another error came first.
-CONSEQUENCES = ("Engine core initialization failed", "EngineDeadError", "Worker failed with error", "EngineCore encountered")
+CONSEQUENCES = (
+    "Engine core initialization failed",
+    "EngineDeadError",
+    "Worker failed with",
+    "WorkerProc initialization",
+)
 
 
 class Output:
@@ -28,7 +33,11 @@ class Output:
         """Return the message of the error that most likely ended the process, or its last line."""
         self._thread.join(timeout=2)
         lines = [PREFIX.sub("", line).strip() for line in self._lines]
-        errors = [line for line in lines if ERROR_LINE.match(line) and not any(text in line for text in CONSEQUENCES)]
+        errors = [
+            line
+            for line in lines
+            if ERROR_LINE.match(line) and not any(text in line for text in CONSEQUENCES)
+        ]
         written = [line for line in lines if line]
         return (errors or written or [""])[-1][:500]
 

