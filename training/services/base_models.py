@@ -144,16 +144,11 @@ def _check_chat_template(folder: Path, *, name: str) -> None:
 
 
 def _check_hub(hub_id: str) -> BaseModel:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    try:
-        folder = snapshot_download(hub_id, local_files_only=True)
-    except HFValidationError as error:
-        raise BaseModelError(f"{hub_id} is not a Hugging Face id: {error}") from error
-    except (LocalEntryNotFoundError, OSError):
+    if not is_downloaded(hub_id):
         return _ask_hub(hub_id)
-    checked = _check_folder(Path(folder), name=hub_id)
+    from huggingface_hub import snapshot_download
+
+    checked = _check_folder(Path(snapshot_download(hub_id, local_files_only=True)), name=hub_id)
     return BaseModel(path_or_id=hub_id, architecture=checked.architecture, parameters=checked.parameters)
 
 
@@ -198,3 +193,24 @@ def _judge_hub_info(hub_id: str, *, info: Any) -> BaseModel:
         raise BaseModelError(f"{hub_id} has no chat template; use an instruction-tuned model.")
     total = info.safetensors.total if info.safetensors else None
     return BaseModel(path_or_id=hub_id, architecture=str(config["architectures"][0]), parameters=total)
+
+
+def is_downloaded(hub_id: str) -> bool:
+    """Return whether the whole model is in this machine's cache."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        folder = snapshot_download(hub_id, local_files_only=True)
+    except (LocalEntryNotFoundError, ValueError):
+        return False
+    return any(Path(folder).glob("*.safetensors"))
+
+
+def download_model(hub_id: str) -> str:
+    """Download what is needed to serve and train a model, and return its folder. Raises OSError or ValueError."""
+    from huggingface_hub import snapshot_download
+
+    return snapshot_download(
+        hub_id, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
+    )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -12,6 +15,7 @@ from django.utils import timezone
 
 from annotate.models import Study
 from training.models import EngineServer, Policy, Recipe, SampledResponse
+from training.services.base_models import download_model, is_downloaded
 from training.services.jobs import Claim, JobFailed, heartbeat
 from training.services.request_pool import RequestPool
 from training.services.run_directories import absolute
@@ -114,6 +118,7 @@ def publish(claim: Claim, *, client: EngineClient, policy: Policy, pool: Request
 def serving_clients(claim: Claim, *, policy: Policy, pool: RequestPool[Any, Any]) -> list[EngineClient]:
     """Return a client of each engine that serves the study's base model, once there is one."""
     study, base_model = policy.study, policy.study.recipe.base_model
+    fetch_base_model(claim, base_model=base_model, pool=pool)
     clients: dict[str, EngineClient] = {}
     began = time.monotonic()
     while True:
@@ -127,6 +132,23 @@ def serving_clients(claim: Claim, *, policy: Policy, pool: RequestPool[Any, Any]
                 f"No engine came up in {PATIENCE_SECONDS // 60} minutes. {waiting_for(base_model)}."
             )
         pause(claim, seconds=POLL_SECONDS, message=waiting_for(base_model))
+
+
+def fetch_base_model(claim: Claim, *, base_model: str, pool: RequestPool[Any, Any]) -> None:
+    """Download a hub model that is not on this machine yet; the engine itself never goes to the hub.
+
+    Raises JobFailed when it cannot be had. With servers of your own, what they serve is theirs to fetch.
+    """
+    if settings.VLLM_URLS or Path(base_model).is_dir() or is_downloaded(base_model):
+        return
+    download = partial(asyncio.to_thread, download_model, base_model)
+    try:
+        pool.call(download, meanwhile=lambda: heartbeat(claim, message=f"Downloading {base_model}"))
+    except (OSError, ValueError) as error:
+        raise JobFailed(
+            f"{base_model} cannot be downloaded ({type(error).__name__}: {error}); check the network, or download it "
+            "elsewhere and make a study with its folder."
+        ) from error
 
 
 def _client(url: str, *, clients: dict[str, EngineClient], pool: RequestPool[Any, Any]) -> EngineClient:

@@ -10,10 +10,10 @@ from django.db import transaction
 from annotate.models import User
 from annotate.services.audit import record_audit
 from training.models import Policy, Recipe
+from training.serving.command import MAX_LORA_RANK
 from training.services.base_models import BaseModelError, check_base_model
 
 LOW_BETA = 0.05
-LARGEST_LORA_RANK = 64
 FIXED_BY_FIRST_POLICY = {"lora_r": "LoRA rank", "lora_alpha": "LoRA α"}
 
 
@@ -71,9 +71,9 @@ def _faults(recipe: Recipe) -> dict[str, str]:
             f"A response of {recipe.max_new_tokens} new tokens does not fit into a maximum length of "
             f"{recipe.max_length} with its prompt; lower the one or raise the other."
         )
-    if recipe.lora_r > LARGEST_LORA_RANK:
+    if recipe.lora_r > MAX_LORA_RANK:
         faults["lora_r"] = (
-            f"LoRA rank = {recipe.lora_r} is above {LARGEST_LORA_RANK}, the engine's limit; 16 is usual."
+            f"LoRA rank = {recipe.lora_r} is above {MAX_LORA_RANK}, the engine's limit; 16 is usual."
         )
     return faults
 

@@ -19,6 +19,7 @@ from django.utils import timezone
 from annotate.services.queue import release_expired_leases
 from training.models import Attempt, Job
 from training.services.carrier import attempts_lost_by_queue, carry
+from training.services.engine_servers import refresh_external_servers
 from training.services.jobs import AttemptSuperseded, replace_lost_attempt
 from training.services.processes import ProcessIdentity, is_gone
 
@@ -54,6 +55,7 @@ def reconcile() -> Reconciled | None:
         if not alone:
             return None
         now = timezone.now()
+        refresh_external_servers()
         return Reconciled(
             replaced=replace_dead_attempts(now=now),
             requeued=requeue_lost_attempts(now=now),
