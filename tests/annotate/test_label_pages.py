@@ -387,12 +387,13 @@ def test_queries_of_a_label_cycle_do_not_grow(client: Client, study: Study) -> N
     html = page(client, study)
     counts = []
     for _ in range(12):
-        with CaptureQueriesContext(connection, ) as queries:
+        with CaptureQueriesContext(connection) as queries:
             html = judge(client, study, html).content.decode()  # type: ignore[attr-defined]
         counts.append(len(queries))
     assert len(set(counts)) == 1
-    # Session, person, membership, pair; label: 12; lease: 11; figures: 3; savepoints included.
-    assert counts[0] <= 40
+    # Session, person, membership and pair: 4; the label: 10; the next lease: 9; the figures: 3. Over HTTP a BEGIN and
+    # COMMIT each are two fewer than here, where savepoints stand in for them.
+    assert counts[0] <= 30
 
 
 POSTS = ["label-judge", "label-skip", "label-undo"]

@@ -1,0 +1,180 @@
+"""Many annotators at once on a real database file (or PostgreSQL by DATABASE_URL): no pair too often, none lost."""
+
+from __future__ import annotations
+
+import random
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from annotate.errors import LabelRefused
+from annotate.models import Lease, Pair, Preference, Study, User, Verdict
+from annotate.services.pairs import freeze_batch
+from annotate.services.preferences import record_preference, skip_pair, undo_preference
+from annotate.services.queue import lease_next_pair, release_expired_leases
+from tests.support.labelling import assert_slots_add_up, make_annotator, make_pair, make_pairs, make_study
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def at_once(*tasks: Callable[[], None]) -> None:
+    """Run the tasks in threads that start together; the first exception of any of them is raised."""
+    barrier = threading.Barrier(len(tasks))
+    failures: list[BaseException] = []
+
+    def run(task: Callable[[], None]) -> None:
+        try:
+            barrier.wait()
+            task()
+        except BaseException as failure:  # noqa: BLE001 - handed to the test below
+            failures.append(failure)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=run, args=(task,)) for task in tasks]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=120)
+    if failures:
+        raise failures[0]
+
+
+def label_until_empty(study: Study, annotator: User, *, seed: int) -> None:
+    """Label with the accidents of real work: double submits, undo, leases that run out under one's hands."""
+    chance = random.Random(seed)
+    while (leased := lease_next_pair(study=study, annotator=annotator)) is not None:
+        if chance.random() < 0.1:
+            Lease.objects.filter(annotator=annotator).update(expires_at=timezone.now() - timedelta(seconds=1))
+            release_expired_leases(timezone.now(), study=study)
+        client_id = uuid.uuid4()
+        for _ in range(1 + (chance.random() < 0.2)):
+            try:
+                record_preference(
+                    pair=leased.pair,
+                    annotator=annotator,
+                    verdict=Verdict.A,
+                    client_id=client_id,
+                    shown_left=leased.left_side,
+                )
+            except LabelRefused:
+                break
+        if chance.random() < 0.1:
+            undo_preference(study=study, annotator=annotator)
+
+
+def test_every_pair_gets_exactly_the_labels_it_wants_from_different_people() -> None:
+    study = make_study(labels_per_pair=2)
+    make_pairs(study, 40)
+    annotators = [make_annotator(study, f"annotator{number}") for number in range(6)]
+    at_once(*(lambda a=a, n=n: label_until_empty(study, a, seed=n) for n, a in enumerate(annotators)))
+    # Whoever stopped while a colleague held the last pairs comes back; nobody may be told "all done" wrongly.
+    for number, annotator in enumerate(annotators):
+        label_until_empty(study, annotator, seed=100 + number)
+    labels = Counter(Preference.objects.values_list("pair", flat=True))
+    assert set(labels.values()) == {2}
+    assert len(labels) == 40
+    assert_slots_add_up(study)
+    assert not Lease.objects.exists()
+
+
+def test_the_last_slot_goes_to_one_of_many() -> None:
+    for number in range(5):
+        study = make_study(name=f"Race {number}")
+        make_pair(study)
+        annotators = [make_annotator(study, f"racer-{number}-{n}") for n in range(5)]
+        got: list[User] = []
+
+        def take(annotator: User, study: Study = study, got: list[User] = got) -> None:
+            if lease_next_pair(study=study, annotator=annotator) is not None:
+                got.append(annotator)
+
+        at_once(*(lambda a=a: take(a) for a in annotators))
+        assert len(got) == 1
+        assert_slots_add_up(study)
+
+
+def test_many_tabs_of_one_annotator_hold_no_more_than_two_pairs_and_label_once() -> None:
+    study = make_study()
+    make_pairs(study, 10)
+    ana = make_annotator(study)
+
+    def tab() -> None:
+        leased = lease_next_pair(study=study, annotator=ana)
+        assert leased is not None
+        lease_next_pair(study=study, annotator=ana, beyond=leased.pair.pk)
+
+    at_once(*[tab] * 6)
+    assert Lease.objects.filter(annotator=ana).count() == 2
+    leased = lease_next_pair(study=study, annotator=ana)
+    assert leased is not None
+    client_id = uuid.uuid4()
+
+    def submit() -> None:
+        record_preference(pair=leased.pair, annotator=ana, verdict=Verdict.B, client_id=client_id)
+
+    at_once(*[submit] * 6)
+    assert Preference.objects.count() == 1
+    assert_slots_add_up(study)
+
+
+def test_freezing_while_people_label_leaves_no_label_behind_the_freeze() -> None:
+    study = make_study()
+    make_pairs(study, 30)
+    annotators = [make_annotator(study, f"annotator{number}") for number in range(4)]
+    frozen_with: list[int] = []
+
+    def freeze() -> None:
+        freeze_batch(study=study, batch=1)
+        frozen_with.append(Preference.objects.count())
+
+    def work(annotator: User) -> None:
+        while (leased := lease_next_pair(study=study, annotator=annotator)) is not None:
+            try:
+                record_preference(pair=leased.pair, annotator=annotator, verdict=Verdict.A, client_id=uuid.uuid4())
+            except LabelRefused:
+                continue
+
+    at_once(*(lambda a=a: work(a) for a in annotators), freeze)
+    assert Preference.objects.count() == frozen_with[0]
+    assert not Pair.objects.exclude(state=Pair.State.FROZEN).exists()
+    assert not Lease.objects.exists()
+    assert_slots_add_up(study)
+
+
+def test_skips_undos_and_expiry_at_once_keep_the_slots_right() -> None:
+    study = make_study(labels_per_pair=2)
+    make_pairs(study, 12)
+    annotators = [make_annotator(study, f"annotator{number}") for number in range(5)]
+
+    def fidget(annotator: User, seed: int) -> None:
+        chance = random.Random(seed)
+        for _ in range(25):
+            leased = lease_next_pair(study=study, annotator=annotator)
+            if leased is None:
+                break
+            try:
+                if chance.random() < 0.4:
+                    skip_pair(pair=leased.pair, annotator=annotator)
+                else:
+                    record_preference(
+                        pair=leased.pair, annotator=annotator, verdict=Verdict.TIE, client_id=uuid.uuid4()
+                    )
+                if chance.random() < 0.5:
+                    undo_preference(study=study, annotator=annotator)
+            except LabelRefused:
+                continue
+
+    def sweep() -> None:
+        for _ in range(10):
+            Lease.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+            release_expired_leases(timezone.now())
+
+    at_once(*(lambda a=a, n=n: fidget(a, n) for n, a in enumerate(annotators)), sweep)
+    assert_slots_add_up(study)

