@@ -22,13 +22,6 @@
     });
   }
 
-  function logPlace(target) {
-    const log = target.querySelector("[data-follow]");
-    if (!log) return null;
-    return { id: log.id, top: log.scrollTop, atEnd: log.scrollHeight - log.scrollTop - log.clientHeight < 8 };
-  }
-
-  let places = [];
   document.addEventListener("htmx:oobBeforeSwap", (event) => {
     const arriving = event.detail.fragment.firstElementChild;
     if (!arriving || !arriving.hasAttribute("data-live")) return;
@@ -39,22 +32,24 @@
     }
     seen.set(arriving.id, text);
     carryOver(event.detail.target, arriving);
-    const place = logPlace(event.detail.target);
-    if (place) places.push(place);
-  });
-  document.addEventListener("htmx:oobAfterSwap", () => {
-    places.forEach(({ id, top, atEnd }) => {
-      const log = document.getElementById(id);
-      if (log) log.scrollTop = atEnd ? log.scrollHeight : top;
-    });
-    places = [];
   });
 
-  // Someone who opens the log wants its end.
-  document.addEventListener("toggle", (event) => {
-    const log = event.target.open && event.target.querySelector("[data-follow]");
-    if (log) log.scrollTop = log.scrollHeight;
-  }, true);
+  // The log is fetched while it is open. It follows its end unless someone has scrolled up.
+  function refreshLogs() {
+    document.querySelectorAll("details[open] [data-log]").forEach((holder) => htmx.trigger(holder, "wanted"));
+  }
+  document.addEventListener("toggle", refreshLogs, true);
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const { target } = event.detail;
+    if (!target.hasAttribute("data-log")) return;
+    const log = target.querySelector("[data-follow]");
+    const top = log ? log.scrollTop : 0;
+    const follows = !log || log.scrollHeight - log.scrollTop - log.clientHeight < 8;
+    target.addEventListener("htmx:afterSwap", () => {
+      const arrived = target.querySelector("[data-follow]");
+      arrived.scrollTop = follows ? arrived.scrollHeight : top;
+    }, { once: true });
+  });
 
   function isPoll(event) {
     return event.detail.elt.id === "live-poll";
@@ -65,7 +60,9 @@
     });
   });
   document.addEventListener("htmx:afterOnLoad", (event) => {
-    if (isPoll(event) && offline) offline.hidden = true;
+    if (!isPoll(event)) return;
+    if (offline) offline.hidden = true;
+    refreshLogs();
   });
 
   // Polling ends when nothing moves; whoever comes back to the page sees at once what others have done.

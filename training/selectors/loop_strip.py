@@ -100,7 +100,7 @@ def next_action(
     """Return the one next step, with the reason why it is or is not ready."""
     if current is None or current.round.state in (Round.State.TRAINED, Round.State.CLOSED):
         return after_a_round(current, train_prompts=train_prompts, next_policy=next_policy)
-    if current.round.state == Round.State.TRAINING:
+    if current.round.state == Round.State.TRAINING or readiness is None:
         return while_training(current)
     return while_collecting(current, readiness=readiness)
 
@@ -131,24 +131,37 @@ def while_training(current: RoundRow) -> NextAction:
     )
 
 
-def while_collecting(current: RoundRow, *, readiness: Readiness | None) -> NextAction:
-    job, labels_open = current.sampling, current.labels.labels_open
-    ready, sentence = bool(readiness and readiness.ready), readiness.sentence if readiness else ""
+def while_collecting(current: RoundRow, *, readiness: Readiness) -> NextAction:
+    job, labels = current.sampling, current.labels
     if job and job.can_retry:
         said = job.cause or "Sampling was cancelled. The pairs that exist can be labelled."
+        also_label = labels.labels_open > 0
         return NextAction(
-            "retry", "Sample the rest", said, job=job, also_train=ready, also_label=labels_open > 0
+            "retry", "Sample the rest", said, job=job, also_train=readiness.ready, also_label=also_label
         )
     sampling = bool(job and job.is_active)
-    if ready and not sampling:
-        left = f" {counted(labels_open, 'label')} could still be given." if labels_open else ""
+    enough_of_this_round = not labels.labels_open or labels.decisive >= readiness.needed
+    if readiness.ready and enough_of_this_round and not sampling:
+        left = f" {counted(labels.labels_open, 'label')} could still be given." if labels.labels_open else ""
         label = f"Train on round {current.round.number}"
-        return NextAction("train", label, sentence + left, also_label=labels_open > 0)
-    if ready:
-        sentence += " Sampling still goes on; training now would stop it."
-    elif sampling and not labels_open:
-        sentence = f"The first pairs come while sampling goes on. {sentence}"
-    return NextAction("label", "Label pairs", sentence, ready=labels_open > 0, also_train=ready)
+        return NextAction("train", label, readiness.sentence + left, also_label=labels.labels_open > 0)
+    sentence = label_sentence(current, readiness=readiness, sampling=sampling)
+    return NextAction(
+        "label", "Label pairs", sentence, ready=labels.labels_open > 0, also_train=readiness.ready
+    )
+
+
+def label_sentence(current: RoundRow, *, readiness: Readiness, sampling: bool) -> str:
+    """Return why labelling comes first."""
+    labels = current.labels
+    if readiness.ready and sampling:
+        return f"{readiness.sentence} Sampling still goes on; training now would stop it."
+    if readiness.ready:
+        given = f"{labels.labels} of {counted(labels.labels_wanted, 'label')}"
+        return f"{readiness.sentence} Round {current.round.number} itself has {given}."
+    if sampling and not labels.labels_open:
+        return f"The first pairs come while sampling goes on. {readiness.sentence}"
+    return readiness.sentence
 
 
 def counted(number: int, noun: str) -> str:

@@ -33,17 +33,15 @@ class RunDetails:
     settings: list[Setting]
     receipt: list[Setting]
     result: list[Setting]
-    log: str
 
 
 def run_details(run: Run) -> RunDetails:
-    """Return what the run's page shows beside the curves; reads the log, makes no query."""
+    """Return what the run's page shows beside the curves; makes no query."""
     return RunDetails(
         run=run,
         settings=flat_settings(run.config),
         receipt=receipt_lines(run.receipt),
         result=flat_settings(run.result or {}),
-        log=log_tail(run),
     )
 
 

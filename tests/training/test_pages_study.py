@@ -1,0 +1,241 @@
+"""The study home: where the loop stands, the one next action, and what moves by itself."""
+
+import re
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from annotate.models import Role, Verdict
+from annotate.services.studies import add_member
+from tests.training.factories import make_round, make_user
+from tests.training.loop import fill_round, label_round
+from tests.training.page_world import PageWorld, add_job, add_policy, add_run, page_world
+from training.models import Attempt, Job, Round
+from training.services.rounds import open_round
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def world() -> PageWorld:
+    return page_world()
+
+
+def page(world: PageWorld) -> str:
+    response = world.lead.get(world.url())
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+def next_button(html: str) -> str:
+    """The tag and the text of the page's one primary action."""
+    found = re.search(r'<(button|a)[^>]*id="next-button"[^>]*>([^<]*)<', html)
+    assert found, "the page has no next action"
+    return found.group(2)
+
+
+def collecting_round(world: PageWorld, *, verdicts: list[Verdict]) -> Round:
+    opened = open_round(study=world.study)
+    fill_round(opened)
+    label_round(opened, verdicts=verdicts)
+    return opened
+
+
+def test_study_without_a_round_offers_to_open_round_1(world: PageWorld) -> None:
+    html = page(world)
+    assert next_button(html) == "Open round 1"
+    assert "Samples two responses for each of 4 training prompts from SFT reference." in html
+    assert f'action="{world.url("rounds/open/")}"' in html
+
+
+def test_study_without_training_prompts_asks_for_them_first() -> None:
+    world = page_world(train=0)
+    html = page(world)
+    assert next_button(html) == "Import prompts"
+    assert "rounds/open" not in html
+
+
+def test_viewer_reads_the_page_but_is_offered_no_action(world: PageWorld) -> None:
+    collecting_round(world, verdicts=[Verdict.A])
+    html = world.viewer.get(world.url()).content.decode()
+    assert "usable preferences" in html
+    assert "next-button" not in html
+    assert f'action="{world.url()}' not in html
+
+
+@pytest.mark.parametrize(("who", "status"), [("viewer", 200), ("annotator", 403), ("outsider", 404)])
+def test_study_home_is_for_leads_and_viewers(world: PageWorld, who: str, status: int) -> None:
+    for rest in ("", "live/"):
+        assert getattr(world, who).get(world.url(rest)).status_code in (
+            status,
+            286 if status == 200 else status,
+        )
+
+
+def test_round_without_enough_labels_says_how_many_are_missing(world: PageWorld) -> None:
+    collecting_round(world, verdicts=[Verdict.A])
+    html = page(world)
+    assert next_button(html) == "Label pairs"
+    assert "1 of 2 usable preferences; label 1 more pair." in html
+
+
+def test_round_with_enough_labels_offers_to_train(world: PageWorld) -> None:
+    collecting_round(world, verdicts=[Verdict.A, Verdict.B])
+    html = page(world)
+    assert next_button(html) == "Train on round 1…"
+    assert "2 labels could still be given" in html
+
+
+def test_second_round_asks_for_labels_of_its_own_before_it_offers_to_train(world: PageWorld) -> None:
+    """The labels of round 1 would be enough for a run, but they say nothing about policy 1 yet."""
+    first = collecting_round(world, verdicts=[Verdict.A, Verdict.B])
+    add_policy(world.study, run=add_run(first))
+    Round.objects.filter(pk=first.pk).update(state=Round.State.TRAINED)
+    second = open_round(study=world.study)
+    fill_round(second)
+    html = page(world)
+    assert next_button(html) == "Label pairs"
+    assert "Train now" in html
+    label_round(second, verdicts=[Verdict.A, Verdict.B])
+    assert next_button(page(world)) == "Train on round 2…"
+
+
+def test_ready_round_that_is_still_sampled_warns_that_training_stops_it(world: PageWorld) -> None:
+    opened = collecting_round(world, verdicts=[Verdict.A, Verdict.B])
+    opened.jobs.filter(kind=Job.Kind.SAMPLING).update(state=Job.State.RUNNING)
+    html = page(world)
+    assert next_button(html) == "Label pairs"
+    assert "training now would stop it" in html
+    assert "Train now" in html
+
+
+def test_failed_sampling_shows_its_cause_and_a_retry(world: PageWorld) -> None:
+    item = make_round(world.study)
+    job = add_job(
+        world.study, kind=Job.Kind.SAMPLING, state=Job.State.FAILED, round=item, cause="The engine is <gone>."
+    )
+    html = page(world)
+    assert next_button(html) == "Sample the rest"
+    assert "The engine is &lt;gone&gt;." in html
+    assert f'action="{world.url(f"jobs/{job.pk}/retry/")}"' in html
+
+
+def test_failed_run_leads_to_another_one_with_its_cause(world: PageWorld) -> None:
+    item = make_round(world.study, state=Round.State.TRAINING)
+    add_run(item, state=Job.State.FAILED, cause="The loss became NaN; lower the learning rate.")
+    html = page(world)
+    assert next_button(html) == "Train again…"
+    assert "The loss became NaN; lower the learning rate." in html
+    assert "Training failed" in html
+
+
+def test_trained_round_offers_the_next_round_and_the_comparison(world: PageWorld) -> None:
+    item = make_round(world.study, state=Round.State.TRAINED)
+    policy = add_policy(world.study, run=add_run(item, done=3, total=3))
+    add_job(world.study, kind=Job.Kind.HELDOUT, state=Job.State.RUNNING, policy=policy, done=1, total=4)
+    html = page(world)
+    assert next_button(html) == "Open round 2"
+    assert "from Policy 1." in html
+    assert "1 of 4 responses" in html
+    assert "90\N{NO-BREAK SPACE}%" in html
+    assert "+1.25" in html
+
+
+def test_running_job_has_progress_and_a_cancel_that_says_what_it_means(world: PageWorld) -> None:
+    item = make_round(world.study)
+    job = add_job(
+        world.study,
+        kind=Job.Kind.SAMPLING,
+        state=Job.State.RUNNING,
+        round=item,
+        done=3,
+        total=8,
+        message="Asking.",
+    )
+    html = page(world)
+    assert "3 / 8 responses" in html
+    assert f'action="{world.url(f"jobs/{job.pk}/cancel/")}"' in html
+    assert "Pairs that exist stay and can be labelled" in html
+
+
+def test_worker_that_stopped_reporting_is_shown_before_its_lease_ends(world: PageWorld) -> None:
+    job = add_job(
+        world.study, kind=Job.Kind.SAMPLING, state=Job.State.RUNNING, round=make_round(world.study), total=8
+    )
+    assert "not been heard from" not in page(world)
+    lease = timezone.now() + timezone.timedelta(seconds=13)  # renewed 17 s ago: five heartbeats are missing
+    Attempt.objects.filter(job=job).update(lease_until=lease)
+    assert "Its worker has not been heard from for 17\N{NO-BREAK SPACE}s." in page(world)
+
+
+def test_labels_of_a_simulated_annotator_are_marked_wherever_they_are_counted(world: PageWorld) -> None:
+    rule = make_user("rule", simulated_rule="shorter")
+    add_member(study=world.study, user=rule, role=Role.ANNOTATOR, actor=None)
+    opened = open_round(study=world.study)
+    fill_round(opened)
+    label_round(opened, verdicts=[Verdict.A, Verdict.TIE], annotator=rule)
+    html = page(world)
+    assert "simulated · shorter" in html
+    assert "labels, 2 simulated" in html
+    assert 'title="2 given by simulated annotators"' in html
+    assert "50\N{NO-BREAK SPACE}%" in html  # half of the verdicts are ties
+
+
+def test_person_who_left_keeps_their_labels_in_the_table(world: PageWorld) -> None:
+    collecting_round(world, verdicts=[Verdict.A])
+    assert "No longer a member" in page(world)
+
+
+def test_live_parts_swap_themselves_and_go_on_while_a_job_runs(world: PageWorld) -> None:
+    add_job(
+        world.study, kind=Job.Kind.SAMPLING, state=Job.State.RUNNING, round=make_round(world.study), total=8
+    )
+    response = world.lead.get(world.url("live/"))
+    html = response.content.decode()
+    assert response.status_code == 200
+    assert html.count('hx-swap-oob="true"') == html.count("data-live") == 7
+    assert "every 2s" in html
+
+
+def test_live_parts_are_asked_for_less_often_while_people_label(world: PageWorld) -> None:
+    collecting_round(world, verdicts=[Verdict.A])
+    Job.objects.exclude(state=Job.State.DONE).delete()
+    response = world.lead.get(world.url("live/"))
+    assert response.status_code == 200
+    assert "every 10s" in response.content.decode()
+
+
+def test_polling_ends_when_nothing_moves(world: PageWorld) -> None:
+    response = world.lead.get(world.url("live/"))
+    assert response.status_code == 286
+    assert "every 2s" not in response.content.decode()
+
+
+def test_study_home_needs_as_many_queries_for_five_rounds_as_for_one(world: PageWorld) -> None:
+    def trained_round(number: int) -> None:
+        item = make_round(world.study, number=number, state=Round.State.CLOSED)
+        fill_and_label(item)
+        policy = add_policy(world.study, number=number, run=add_run(item))
+        for kind in (Job.Kind.HELDOUT, Job.Kind.SCORING):
+            add_job(world.study, kind=kind, state=Job.State.DONE, policy=policy)
+
+    def fill_and_label(item: Round) -> None:
+        add_job(world.study, kind=Job.Kind.SAMPLING, state=Job.State.QUEUED, round=item)
+        fill_round(item)
+        label_round(item, verdicts=[Verdict.A, Verdict.B, Verdict.TIE])
+
+    def queries() -> int:
+        with CaptureQueriesContext(
+            connection,
+        ) as captured:
+            page(world)
+        return len(captured)
+
+    trained_round(1)
+    few = queries()
+    for number in range(2, 6):
+        trained_round(number)
+    assert queries() == few
+    assert few <= 22
