@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ pytestmark = [
 
 @pytest.fixture
 def run(tiny_model: Path) -> Run:
-    return started_run(tiny_model, epochs=40)
+    return started_run(tiny_model, epochs=20)
 
 
 def first_step(run: Run) -> bool:
@@ -50,18 +51,28 @@ def state_of(job: Job) -> str:
     return job.state
 
 
-def test_killed_work_horse_takes_its_trainer_along_and_the_run_finishes_once(run: Run, tmp_path: Path) -> None:
+def has_ended(pid: int) -> bool:
+    return start_time(pid) is None
+
+
+def has_responses(number: int) -> bool:
+    return SampledResponse.objects.count() >= number
+
+
+def test_killed_work_horse_takes_its_trainer_along_and_the_run_finishes_once(
+    run: Run, tmp_path: Path
+) -> None:
     job = run.job
     with worker("training", log=tmp_path / "worker.log"):
-        wait_until(lambda: first_step(run), seconds=60, what="the first step")
+        wait_until(lambda: first_step(run), seconds=180, what="the first step")
         horse = horse_of(job)
         (trainer,) = children_of(horse)
         os.kill(horse, signal.SIGKILL)
-        wait_until(lambda: start_time(trainer) is None, seconds=5, what="the end of the trainer")
+        wait_until(partial(has_ended, trainer), seconds=5, what="the end of the trainer")
         assert state_of(job) == Job.State.RUNNING
         reconcile()
         assert [attempt.state for attempt in job.attempts.all()] == [Attempt.State.LOST, Attempt.State.QUEUED]
-        wait_until(lambda: state_of(job) == Job.State.DONE, seconds=90, what="the end of the run")
+        wait_until(lambda: state_of(job) == Job.State.DONE, seconds=240, what="the end of the run")
     assert Policy.objects.filter(number=1).count() == 1
     assert Round.objects.get().state == Round.State.TRAINED
     assert [attempt.state for attempt in job.attempts.all()] == [Attempt.State.LOST, Attempt.State.DONE]
@@ -70,25 +81,25 @@ def test_killed_work_horse_takes_its_trainer_along_and_the_run_finishes_once(run
 def test_killed_worker_takes_everything_along_and_a_new_one_finishes(run: Run, tmp_path: Path) -> None:
     job = run.job
     with worker("training", log=tmp_path / "worker.log") as killed:
-        wait_until(lambda: first_step(run), seconds=60, what="the first step")
+        wait_until(lambda: first_step(run), seconds=180, what="the first step")
         horse = horse_of(job)
         (trainer,) = children_of(horse)
         killed.kill()
         for pid in (horse, trainer):
-            wait_until(lambda pid=pid: start_time(pid) is None, seconds=5, what="the end of the orphans")
+            wait_until(partial(has_ended, pid), seconds=5, what="the end of the orphans")
     reconcile()
     assert state_of(job) == Job.State.QUEUED
     with worker("training", log=tmp_path / "worker.log"):
-        wait_until(lambda: state_of(job) == Job.State.DONE, seconds=90, what="the end of the run")
+        wait_until(lambda: state_of(job) == Job.State.DONE, seconds=240, what="the end of the run")
     assert Policy.objects.filter(number=1).count() == 1
 
 
 def test_cancelled_job_of_a_killed_work_horse_ends_cancelled(run: Run, tmp_path: Path) -> None:
     with worker("training", log=tmp_path / "worker.log") as killed:
-        wait_until(lambda: first_step(run), seconds=60, what="the first step")
+        wait_until(lambda: first_step(run), seconds=180, what="the first step")
         killed.kill()
         killed.wait()
-        wait_until(lambda: start_time(horse_of(run.job)) is None, seconds=5, what="the end of the horse")
+        wait_until(partial(has_ended, horse_of(run.job)), seconds=5, what="the end of the horse")
     request_cancel(job=run.job)
     reconcile()
     assert state_of(run.job) == Job.State.CANCELLED
@@ -111,13 +122,11 @@ def test_work_horse_killed_while_sampling_leaves_each_slot_filled_once(
         job = opened.jobs.get()
         with worker("sampling", log=tmp_path / "worker.log"):
             for stored in (5, 13):
-                wait_until(
-                    lambda stored=stored: SampledResponse.objects.count() >= stored, seconds=30, what="sampling"
-                )
+                wait_until(partial(has_responses, stored), seconds=90, what="sampling")
                 os.kill(horse_of(job), signal.SIGKILL)
-                wait_until(lambda: start_time(horse_of(job)) is None, seconds=5, what="the end of the horse")
+                wait_until(partial(has_ended, horse_of(job)), seconds=5, what="the end of the horse")
                 reconcile()
-            wait_until(lambda: state_of(job) == Job.State.DONE, seconds=60, what="the end of sampling")
+            wait_until(lambda: state_of(job) == Job.State.DONE, seconds=120, what="the end of sampling")
     filled = Counter(SampledResponse.objects.values_list("prompt_id", "slot"))
     assert set(filled.values()) == {1}
     assert len(filled) == 24
@@ -136,5 +145,5 @@ def test_queue_that_forgets_everything_delays_a_job_but_does_not_lose_it(
         Attempt.objects.update(enqueued_at=None, created_at="2020-01-01T00:00:00Z")
         reconcile()
         with worker("sampling", log=tmp_path / "worker.log"):
-            wait_until(lambda: state_of(job) == Job.State.DONE, seconds=30, what="the end of sampling")
+            wait_until(lambda: state_of(job) == Job.State.DONE, seconds=90, what="the end of sampling")
     assert Pair.objects.count() == 12
