@@ -1,0 +1,82 @@
+"""A real Chromium for tests: one per session, a fresh context per test, signed in by session cookie."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+from django.conf import settings
+from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
+from django.contrib.sessions.backends.db import SessionStore
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from pytest_django.live_server_helper import LiveServer
+
+from annotate.models import User
+from tests.support.chromium import chromium_path
+
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+WIDE = {"width": 1280, "height": 800}
+PHONE = {"width": 390, "height": 844}
+
+OpenContext = Callable[..., BrowserContext]
+OpenPage = Callable[..., Page]
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """Start the browser once. Playwright keeps an event loop in this thread, so Django is told that it is in order."""
+    path = chromium_path()
+    if path is None:
+        pytest.skip("no Chromium")
+    before = os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE")
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield browser
+        browser.close()
+    if before is None:
+        del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
+
+
+@pytest.fixture
+def open_context(chromium: Browser, live_server: LiveServer) -> Iterator[OpenContext]:
+    """Return a function that opens a context, signed in as `user` where one is given."""
+    contexts: list[BrowserContext] = []
+
+    def open_one(user: User | None = None, *, phone: bool = False, dark: bool = False, js: bool = True) -> BrowserContext:
+        context = chromium.new_context(
+            base_url=live_server.url,
+            viewport=PHONE if phone else WIDE,  # type: ignore[arg-type]
+            color_scheme="dark" if dark else "light",
+            java_script_enabled=js,
+        )
+        context.set_default_timeout(10_000)
+        if user is not None:
+            sign_in(context, user=user, url=live_server.url)
+        contexts.append(context)
+        return context
+
+    yield open_one
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def open_page(open_context: OpenContext) -> OpenPage:
+    """Return a function that opens a page; the arguments are those of `open_context`."""
+
+    def open_one(user: User | None = None, **options: bool) -> Page:
+        return open_context(user, **options).new_page()
+
+    return open_one
+
+
+def sign_in(context: BrowserContext, *, user: User, url: str) -> None:
+    """Give the browser the cookie of a fresh session of this person."""
+    session = SessionStore()
+    session[SESSION_KEY] = str(user.pk)
+    session[BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[-1]
+    session[HASH_SESSION_KEY] = user.get_session_auth_hash()
+    session.save()
+    context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": str(session.session_key), "url": url}])
