@@ -32,7 +32,7 @@ SERVICES: dict[str, Callable[[Claim], None]] = {
 
 
 def run_attempt(attempt: int) -> None:
-    """Run one attempt in RQ's work-horse, which dies with its worker: a worker that is killed leaves no orphan."""
+    """Run one attempt in RQ's work-horse, which dies with its worker: a killed worker leaves no orphan."""
     die_with_parent()
     perform_attempt(attempt)
 
@@ -54,7 +54,7 @@ def perform_attempt(attempt: int) -> None:
 
 
 def perform(claim: Claim) -> None:
-    """Call the service of the job's kind; what it did not foresee becomes a JobFailed with a readable cause."""
+    """Call the service of the job's kind; what it did not foresee becomes a JobFailed with a cause."""
     try:
         SERVICES[Job.objects.values_list("kind", flat=True).get(pk=claim.job_id)](claim)
     except (AttemptSuperseded, JobCancelled, MadeWay, JobFailed):
@@ -62,6 +62,6 @@ def perform(claim: Claim) -> None:
     except Exception as error:
         logger.exception("job %s failed", claim.job_id)
         raise JobFailed(
-            f"Something unforeseen happened ({type(error).__name__}: {error}). The worker's log has the whole story; "
-            "retry the job, it goes on where it stopped."
+            f"Something unforeseen happened ({type(error).__name__}: {error}). The worker's log has the "
+            "whole story; retry the job, it goes on where it stopped."
         ) from error

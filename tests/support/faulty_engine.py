@@ -1,7 +1,7 @@
-"""A server with the parts of vLLM's interface that sampling uses, for faults that a healthy vLLM does not show.
+"""A server with what sampling uses of vLLM's interface, for faults that a healthy vLLM does not show.
 
-It answers 500, hangs, hangs up or repeats itself when a test says so. What sampling does with real responses is tested
-on the real engine.
+It answers 500, hangs, hangs up or repeats itself when a test says so. What sampling does with real responses
+is tested on the real engine.
 """
 
 from __future__ import annotations

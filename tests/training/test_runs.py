@@ -140,7 +140,7 @@ def test_failure_of_the_trainer_is_told_in_its_own_words(run: Run) -> None:
 def test_trainer_killed_from_outside_names_memory_and_the_remedy(long_run: Run) -> None:
     killing = while_training(long_run, act=lambda: os.kill(next(trainers()), signal.SIGKILL))
     with pytest.raises(
-        JobFailed, match="probably out of memory: reduce pairs per step or the maximum length"
+        JobFailed, match="probably out of memory: reduce pairs per step or the maximum length, then train again"
     ):
         run_and_publish(claim_of(long_run))
     killing.join()

@@ -1,4 +1,4 @@
-"""Whether a base model can be a study's SFT reference, decided without torch and before anything is written."""
+"""Whether a base model can be a study's SFT reference: decided without torch, before anything is written."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _weight_files(folder: Path, *, name: str) -> list[Path]:
 
 
 def _count_parameters(path: Path, *, name: str) -> int:
-    """Return the number of weights that the file's header promises, after checking that the file holds them all."""
+    """Return the number of weights in the file's header, after checking that the file holds them all."""
     size = path.stat().st_size
     try:
         with path.open("rb") as file:
@@ -175,8 +175,8 @@ def _ask_hub(hub_id: str) -> BaseModel:
         ) from error
     except (HfHubHTTPError, OfflineModeIsEnabled, httpx.HTTPError, OSError) as error:
         raise BaseModelError(
-            f"{hub_id} is not on this machine and the hub cannot be reached ({type(error).__name__}); download the "
-            "model on a connected machine and give its folder, or check the network."
+            f"{hub_id} is not on this machine and the hub cannot be reached ({type(error).__name__}); "
+            "download the model on a connected machine and give its folder, or check the network."
         ) from error
     return _judge_hub_info(hub_id, info=info)
 
@@ -208,7 +208,7 @@ def is_downloaded(hub_id: str) -> bool:
 
 
 def download_model(hub_id: str) -> str:
-    """Download what is needed to serve and train a model, and return its folder. Raises OSError or ValueError."""
+    """Download what serving and training need of a model; returns its folder. Raises OSError, ValueError."""
     from huggingface_hub import snapshot_download
 
     return snapshot_download(

@@ -48,7 +48,7 @@ class ManagedServer:
 
 
 def wanted_base_model() -> str | None:
-    """Return what a job has asked for, else what the newest open job will, else the newest study's base model."""
+    """Return what a job has asked for, else what the newest open job needs, else the newest study's base."""
     asked = EngineServer.objects.filter(managed=True).exclude(wanted_base_model="").first()
     if asked is not None:
         return asked.wanted_base_model
@@ -76,7 +76,7 @@ def write_state(state: EngineState) -> None:
 
 
 def refresh_external_servers() -> None:
-    """Ask each server of VLLM_URLS what it serves, and drop the rows of servers that are not named any more."""
+    """Ask each server of VLLM_URLS what it serves; rows of servers that are not named any more go."""
     urls = list(settings.VLLM_URLS)
     EngineServer.objects.filter(managed=False).exclude(url__in=urls).delete()
     if not urls:

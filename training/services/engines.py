@@ -1,4 +1,4 @@
-"""Engines that serve what a job samples from: found or waited for, and the policy's adapter published on them."""
+"""Engines that serve what a job samples from: found or waited for, with the policy's adapter published."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ class Patience:
         self.losses += 1
         if time.monotonic() - self.last_answer > PATIENCE_SECONDS:
             raise JobFailed(
-                f"No engine has answered for {PATIENCE_SECONDS // 60} minutes: {trouble} Look into the engine's log, "
-                "then retry; sampling goes on where it stopped."
+                f"No engine has answered for {PATIENCE_SECONDS // 60} minutes: {trouble} Look into the "
+                "engine's log, then retry; sampling goes on where it stopped."
             )
 
     @property
@@ -67,14 +67,14 @@ class Patience:
 
 
 def sampling_settings(recipe: Recipe) -> SamplingSettings:
-    """Return the recipe's settings. No seed: on a CPU a seed ends vLLM's engine, so token ids are kept instead."""
+    """Return the recipe's settings. No seed: on a CPU it ends vLLM's engine; token ids are kept instead."""
     return SamplingSettings(
         temperature=recipe.temperature, top_p=recipe.top_p, max_tokens=recipe.max_new_tokens
     )
 
 
 def heldout_settings(recipe: Recipe) -> SamplingSettings:
-    """Return the settings that every policy's held-out responses share: those of the first that was sampled."""
+    """Return the settings that every policy's held-out responses share: those of the first one sampled."""
     first = SampledResponse.objects.filter(policy__study=recipe.study_id, round=None).order_by("pk").first()
     if first is None:
         return sampling_settings(recipe)
@@ -88,7 +88,8 @@ def published_engines(
 ) -> list[Engine]:
     """Return at least one engine that serves the policy, waiting for one where need be.
 
-    Raises JobFailed when none comes up in ten minutes or an adapter proves unusable, JobCancelled, AttemptSuperseded.
+    Raises JobFailed when none comes up in ten minutes or an adapter proves unusable, JobCancelled or
+    AttemptSuperseded.
     """
     while True:
         clients = serving_clients(claim, policy=policy, pool=pool)
@@ -146,8 +147,8 @@ def fetch_base_model(claim: Claim, *, base_model: str, pool: RequestPool[Any, An
         pool.call(download, meanwhile=lambda: heartbeat(claim, message=f"Downloading {base_model}"))
     except (OSError, ValueError) as error:
         raise JobFailed(
-            f"{base_model} cannot be downloaded ({type(error).__name__}: {error}); check the network, or download it "
-            "elsewhere and make a study with its folder."
+            f"{base_model} cannot be downloaded ({type(error).__name__}: {error}); check the network, or "
+            "download it elsewhere and make a study with its folder."
         ) from error
 
 

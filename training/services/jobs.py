@@ -1,7 +1,7 @@
 """The states of background work. The database is the truth; every move is a compare-and-swap.
 
-A job is `queued → running → done | failed | cancelled`. Its `attempt_number` is the fencing token: a process that
-was thought dead and comes back finds another number there, and none of its writes reaches the database.
+A job is `queued → running → done | failed | cancelled`. Its `attempt_number` is the fencing token: a process
+that was thought dead and comes back finds another number there, and none of its writes reaches the database.
 """
 
 from __future__ import annotations
@@ -141,7 +141,10 @@ def owned_job(claim: Claim) -> QuerySet[Job]:
 
 
 def finish_attempt(claim: Claim, *, message: str = "") -> None:
-    """Move the job to done. Call it inside the transaction that writes the job's result. Raises AttemptSuperseded."""
+    """Move the job to done, inside the transaction that writes its result. Raises AttemptSuperseded.
+
+    `message` is a remark that stays on the finished job.
+    """
     _close(claim, state="done", message=message)
 
 

@@ -1,4 +1,4 @@
-"""What an annotator with nothing to label reads about the loop; written on the study, which knows no rounds."""
+"""What an annotator with nothing to label reads about the loop, written on a study that knows no rounds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def notice_of(newest: Round | None) -> str:
         return _collecting(newest)
     if newest.state == Round.State.TRAINING:
         if _state_of(newest, kind=Job.Kind.RUN) in STOPPED:
-            return f"The training of round {number} stopped; a lead can start it again. New pairs come with round {after}."
+            stopped = f"The training of round {number} stopped; a lead can start it again."
+            return f"{stopped} New pairs come with round {after}."
         return f"Round {number} is training; new pairs come with round {after}."
     return f"Round {number} is trained; new pairs come when a lead opens round {after}."
 

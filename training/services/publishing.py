@@ -34,7 +34,7 @@ def run_and_publish(claim: Claim) -> None:
 
 
 def publish_policy(claim: Claim, *, run: Run) -> Policy:
-    """Copy the run's adapter to its immutable place and create its policy. Raises JobFailed, AttemptSuperseded."""
+    """Put the adapter in its immutable place and create its policy. Raises JobFailed or AttemptSuperseded."""
     directory = RunDirectory(absolute(run.directory))
     values = _checked_result(directory)
     result = RunResult.from_json(values)
@@ -65,7 +65,7 @@ def _checked_result(directory: RunDirectory) -> dict[str, object]:
     """Return result.json, after comparing the adapter's files with their hashes."""
     damaged = damaged_file(directory.adapter)
     if damaged is not None:
-        # Without its result the run counts as unfinished, and the retry trains again from its last checkpoint.
+        # Without its result the run counts as unfinished, and the retry goes on from its last checkpoint.
         directory.result.unlink(missing_ok=True)
         raise JobFailed(
             f"The trained adapter is damaged ({damaged}); check the disk, then retry: it is trained again."

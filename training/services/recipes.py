@@ -10,8 +10,8 @@ from django.db import transaction
 from annotate.models import User
 from annotate.services.audit import record_audit
 from training.models import Policy, Recipe
-from training.serving.command import MAX_LORA_RANK
 from training.services.base_models import BaseModelError, check_base_model
+from training.serving.command import MAX_LORA_RANK
 
 LOW_BETA = 0.05
 FIXED_BY_FIRST_POLICY = {"lora_r": "LoRA rank", "lora_alpha": "LoRA α"}

@@ -125,7 +125,7 @@ def sweep_leftovers(*, now: datetime) -> int:
 
 
 def newest_change(path: Path) -> float:
-    """Return the latest modification time in a file or folder, in seconds; now, when it vanishes meanwhile."""
+    """Return the latest modification time in a file or folder, in seconds; now, if it vanishes meanwhile."""
     try:
         return max(entry.lstat().st_mtime for entry in [path, *path.rglob("*")])
     except FileNotFoundError:

@@ -30,7 +30,7 @@ class Outcome(Generic[Key, Answer]):
 class RequestPool(Generic[Key, Answer]):
     """Starts requests and hands their outcomes back in the order in which they end.
 
-    Leaving the context cancels what is still in flight and waits until its connections are closed: that is how
+    Leaving the context cancels what is still in flight and waits until its connections are closed, by which
     the engine learns to stop generating.
     """
 

@@ -22,7 +22,7 @@ class RoundRefused(Exception):
 
 
 def open_round(*, study: Study, actor: User | None = None) -> Round:
-    """Close the last trained round, open the next one on its newest policy and start sampling. Raises RoundRefused."""
+    """Close the trained round, open the next one on its policy and start sampling. Raises RoundRefused."""
     _check_can_open(study)
     try:
         with transaction.atomic():
@@ -146,7 +146,7 @@ def _start(round: Round, *, actor: User | None) -> Run:
 
 
 def _take_for_training(round: Round) -> Round:
-    """Move the round from collecting to training; in training already, it needs to be without an active run."""
+    """Move the round from collecting to training; one in training needs to be without an active run."""
     taken = Round.objects.filter(pk=round.pk, state=Round.State.COLLECTING).update(state=Round.State.TRAINING)
     fresh = Round.objects.select_related("study__recipe", "sampled_policy").get(pk=round.pk)
     if not taken and (refusal := state_refusal(fresh)):

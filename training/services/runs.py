@@ -1,4 +1,4 @@
-"""The trainer as a subprocess of its job: a crash, a cancel or the memory killer never takes the worker along."""
+"""The trainer as a subprocess of its job: a crash, a cancel or the memory killer never hits the worker."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -40,8 +40,8 @@ class Progress:
 def execute_run(claim: Claim, *, directory: Path, progress: Callable[[RunDirectory], Progress]) -> None:
     """Run `training.core` on a run directory to its end, unless it has a result already.
 
-    Raises JobFailed with the trainer's own cause, JobCancelled or AttemptSuperseded; in each case the trainer has
-    ended before.
+    Raises JobFailed with the trainer's own cause, JobCancelled or AttemptSuperseded; in each case the trainer
+    has ended before.
     """
     run = RunDirectory(directory)
     if run.result.exists():
@@ -61,7 +61,10 @@ def execute_run(claim: Claim, *, directory: Path, progress: Callable[[RunDirecto
 
 @contextmanager
 def accelerator_lock(claim: Claim) -> Iterator[IO[str]]:
-    """Wait for this machine's accelerator. The kernel frees the lock when its last holder, the trainer, ends."""
+    """Wait for this machine's accelerator. The kernel frees the lock when its last holder, the trainer, ends.
+
+    Raises JobCancelled or AttemptSuperseded while waiting.
+    """
     path = Path(settings.STUDIO_HOME) / "run" / lock_name()
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as lock:
@@ -110,22 +113,18 @@ def _still_running(trainer: subprocess.Popen[bytes]) -> bool:
 
 
 def _stop(trainer: subprocess.Popen[bytes]) -> None:
-    """End the trainer and whatever it has started: politely, so that it can write a checkpoint, then for certain."""
+    """End the trainer and what it has started: politely, for the sake of a checkpoint, then for certain."""
     if trainer.poll() is None:
         _signal_group(trainer, signal.SIGTERM)
-        try:
+        with suppress(subprocess.TimeoutExpired):
             trainer.wait(timeout=SECONDS_TO_STOP)
-        except subprocess.TimeoutExpired:
-            pass
     _signal_group(trainer, signal.SIGKILL)
     trainer.wait()
 
 
 def _signal_group(trainer: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(trainer.pid, number)
-    except ProcessLookupError:
-        pass
 
 
 def cause_of_failure(run: RunDirectory, *, returncode: int) -> str:
@@ -133,7 +132,10 @@ def cause_of_failure(run: RunDirectory, *, returncode: int) -> str:
     if written := _written_cause(run):
         return written[:LONGEST_CAUSE]
     if returncode == -signal.SIGKILL:
-        return "The trainer was killed, probably out of memory: reduce pairs per step or the maximum length, then retry."
+        return (
+            "The trainer was killed, probably out of memory: reduce pairs per step or the maximum length, "
+            "then train again."
+        )
     ended = f"signal {-returncode}" if returncode < 0 else f"exit status {returncode}"
     last = _last_line(run.path / LOG_FILE)
     return f"The trainer ended with {ended}{f': {last}' if last else ''}; its log has more, then retry."[

@@ -112,7 +112,7 @@ def fill_slots(claim: Claim, *, target: Target, parameters: SamplingSettings) ->
 
 @dataclass
 class Session:
-    """One stretch of sampling from engines that are up; ends when nothing is left to ask for or an engine is lost."""
+    """One stretch of sampling from engines that are up; it ends when all is answered or an engine is lost."""
 
     claim: Claim
     target: Target

@@ -1,4 +1,4 @@
-"""Held-out responses under their own policy and the reference: implicit rewards and the distance travelled."""
+"""Held-out responses under their own policy and the reference: implicit rewards, and distance travelled."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Places to fill with responses, and what happens to a response that arrives for one.
 
-A slot is (prompt, round, number) for a round's training responses and (prompt, policy, number) for held-out ones.
+A slot is (prompt, round, number) for a round's responses, (prompt, policy, number) for held-out ones.
 Database constraints let each be filled at most once, whatever fails.
 """
 

@@ -41,8 +41,8 @@ def create_training_study(
 ) -> Study:
     """Create a study with its recipe, policy 0, prompts and members: all of it or nothing.
 
-    `recipe` overrides the recipe's defaults. Raises BaseModelError, PromptFileError, StudyRefused, MemberRefused
-    or ValidationError.
+    `recipe` overrides the recipe's defaults. Raises BaseModelError, PromptFileError, StudyRefused,
+    MemberRefused or ValidationError.
     """
     base = check_base_model(base_model)
     with transaction.atomic():

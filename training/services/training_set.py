@@ -76,7 +76,7 @@ class TrainingSet:
 def build_training_set(*, round: Round) -> TrainingSet:
     """Build the examples of every label so far, up to and including the round's.
 
-    The verdict that most votes share decides a pair; ties, "both bad" and conflicting votes are left out and counted.
+    The verdict that most votes share decides a pair; ties, "both bad" and conflicts are left out and counted.
     """
     batches = range(1, round.number + 1)
     judged = list(labelled_pairs(study=round.study, batches=batches))
