@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from django.conf import settings
 from django.core.management import call_command
 from django.db import connections
 
@@ -34,13 +33,11 @@ pytestmark = [
     pytest.mark.usefixtures("valkey"),
 ]
 
-MODEL = Path(settings.STUDIO_MODELS) / "SmolLM2-135M-Instruct"
 TRAIN, HELDOUT = 6, 2
 
 
 @pytest.fixture
-def study() -> Study:
-    assert MODEL.is_dir(), f"{MODEL} is missing; `python -m dpo_studio.processes.demo_model` makes it"
+def study(demo_model: Path) -> Study:
     lines = (REPOSITORY / "annotate" / "demo" / "prompts.jsonl").read_bytes().splitlines()
     by_split = {
         split: [line for line in lines if json.loads(line)["split"] == split]
@@ -49,7 +46,7 @@ def study() -> Study:
     return create_training_study(
         name="Real",
         lead=make_user("lead"),
-        base_model=str(MODEL),
+        base_model=str(demo_model),
         prompts=by_split["train"][:TRAIN] + by_split["heldout"][:HELDOUT],
         recipe={
             "max_new_tokens": 24,
