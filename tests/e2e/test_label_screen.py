@@ -96,7 +96,7 @@ def test_label_undo_label_with_the_keyboard_alone(open_page: OpenPage, study: St
     assert Skip.objects.count() == 1
     page.keyboard.press("2")
     page.keyboard.press("Enter")
-    expect(page.locator("#stage h2")).to_have_text("All done")
+    expect(page.locator("#queue-empty-title")).to_have_text("All done")
     assert_slots_add_up(study)
 
 
@@ -388,5 +388,5 @@ def test_a_colleague_who_holds_the_rest_is_told_of(open_page: OpenPage, study: S
     make_pair(study)
     next_pair(study, make_annotator(study, "ben"))
     page = open_label(open_page(ana), study)
-    expect(page.locator("#stage h2")).to_have_text("1 pair is held by colleagues")
+    expect(page.locator("#queue-empty-title")).to_have_text("1 pair is held by colleagues")
     assert Pair.objects.get().slots_taken == 1
