@@ -3,7 +3,7 @@
 import pytest
 
 from annotate.models import Pair, Study, Verdict
-from tests.training.factories import attempt_of, make_response, make_study, make_user
+from tests.training.factories import attempt_of, label, make_response, make_study, make_user
 from tests.training.loop import fill_round, label_round, sampling_claim, target_of
 from training.models import Job, Policy, Round, Run
 from training.selectors.readiness import round_readiness
@@ -166,3 +166,16 @@ def test_trained_round_is_not_trained_again(labelled: Round) -> None:
     labelled.refresh_from_db()
     readiness = round_readiness(labelled)
     assert (readiness.ready, readiness.sentence) == (False, "Round 1 has been trained; open the next round.")
+
+
+def test_labels_of_earlier_rounds_do_not_make_a_round_ready(labelled: Round) -> None:
+    Round.objects.filter(pk=labelled.pk).update(state=Round.State.TRAINED)
+    Policy.objects.create(study=labelled.study, number=1, served_name="p1")
+    second = open_round(study=labelled.study)
+    fill_round(second)
+    label_round(second, verdicts=[Verdict.A])
+    assert round_readiness(second).sentence == "1 of 2 usable preferences; label 1 more pair."
+    pair = Pair.objects.filter(batch=2).order_by("pk")[1]
+    label(pair, annotator=make_user("annotator"))
+    assert round_readiness(second).sentence == "2 usable preferences are ready (2 are needed)."
+    assert start_training(round=second).receipt["usable"] == 5

@@ -19,9 +19,9 @@ class Readiness:
 
 
 def round_readiness(round: Round) -> Readiness:
-    """Return whether `start_training` would accept the round now."""
+    """Return whether `start_training` would accept the round now: with enough labels of its own."""
     recipe = Recipe.objects.get(study_id=round.study_id)
-    usable = label_usage(study=round.study, batches=range(1, round.number + 1)).usable
+    usable = label_usage(study=round.study, batches=[round.number]).usable
     needed = recipe.minimum_labels
     if refusal := state_refusal(round):
         return Readiness(ready=False, sentence=refusal, usable=usable, needed=needed)

@@ -109,8 +109,9 @@ def _start(round: Round, *, actor: User | None) -> Run:
     freeze_batch(study=fresh.study, batch=fresh.number)
     training_set = build_training_set(round=fresh)
     needed = fresh.study.recipe.minimum_labels
-    if training_set.receipt.usable < needed:
-        raise RoundRefused(f"{training_set.receipt.usable} of {needed} usable preferences; label more pairs.")
+    usable = training_set.receipt.usable_per_round.get(fresh.number, 0)
+    if usable < needed:
+        raise RoundRefused(f"{usable} of {needed} usable preferences; label more pairs.")
     number = fresh.runs.count() + 1
     frozen = freeze_run_directory(round=fresh, number=number, training_set=training_set)
     try:
