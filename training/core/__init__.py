@@ -1,1 +1,1 @@
-"""The trainer: Direct Preference Optimization on a run directory, without the web app (`python -m training.core`)."""
+"""The trainer: Direct Preference Optimization on a run directory (`python -m training.core`), no web app."""

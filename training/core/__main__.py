@@ -9,7 +9,7 @@ from pathlib import Path
 from training.core.config import RunConfig, read_config
 from training.core.errors import RunStoppedError, TrainingError
 from training.core.files import write_json
-from training.core.process import die_with_parent, exclusive, stop_on_sigterm
+from training.core.process import die_with_parent, exclusive, stop_when_asked
 from training.core.rundir import RunDirectory
 
 FAILED = 1
@@ -45,39 +45,25 @@ What it writes into the directory:
   result.json      final figures, written last: without it the run is unfinished
   error.json       why the last attempt ended, if it did not finish
 
-Exit code 0: finished. 143: stopped between two steps by SIGTERM, with a checkpoint. Anything else: failed, and the
-last line on stderr says why. On a CPU, OMP_NUM_THREADS sets the number of threads. With STUDIO_DIE_WITH_PARENT=1 the
-process ends with its parent.
+Exit code 0: finished. 143: stopped between two steps by SIGTERM or Ctrl-C, with a checkpoint. Anything else: failed,
+and the last line on stderr says why. On a CPU, OMP_NUM_THREADS sets the number of threads. With
+STUDIO_DIE_WITH_PARENT=1 the process ends with its parent.
 """
 
 
 def main() -> int:
     """Run the directory named on the command line; returns the exit code."""
     die_with_parent()
-    stop_on_sigterm()
+    stop_when_asked()
     run = RunDirectory(_arguments().run_dir.resolve())
-    if not run.path.is_dir():
-        return _fail(
-            run, cause=f"{run.path} is not a folder; give a run directory with config.json and examples.jsonl"
-        )
     try:
         with exclusive(run.lock):
-            run.error.unlink(missing_ok=True)
-            _run(run)
-    except RunStoppedError as stopped:
-        _fail(run, cause=str(stopped))
-        return STOPPED
-    except TrainingError as error:
-        return _fail(run, cause=str(error))
-    except OSError as error:
-        traceback.print_exc()
-        return _fail(run, cause=_cause_of_os_error(error, run=run))
-    except Exception as error:  # noqa: BLE001 - the edge of the process: whatever happened becomes a cause
-        traceback.print_exc()
-        return _fail(
-            run, cause=f"{type(error).__name__}: {' '.join(str(error).split()) or 'no further message'}"
-        )
-    return 0
+            return _attempt(run)
+    except NotADirectoryError:
+        return _fail(f"{run.path} is not a folder; give a run directory with config.json and examples.jsonl")
+    except (TrainingError, OSError) as error:
+        # The directory is not ours (or cannot be written), so neither is its error.json.
+        return _fail(_cause(error, run=run))
 
 
 def _arguments() -> argparse.Namespace:
@@ -93,12 +79,22 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _run(run: RunDirectory) -> None:
-    config = read_config(run.config)
-    if run.result.exists():
-        print(f"{run.path} is finished; remove result.json to do its last part again")
-        return
-    _stage(run, config=config)
+def _attempt(run: RunDirectory) -> int:
+    run.error.unlink(missing_ok=True)
+    try:
+        config = read_config(run.config)
+        if run.result.exists():
+            print(f"{run.path} is finished; remove result.json to have its last part done again")
+        else:
+            _stage(run, config=config)
+    except Exception as error:  # noqa: BLE001 - the edge of the process: whatever happened becomes a cause
+        if not isinstance(error, TrainingError):
+            traceback.print_exc()
+        cause = _cause(error, run=run)
+        _write_error(run, cause=cause)
+        _fail(cause)
+        return STOPPED if isinstance(error, RunStoppedError) else FAILED
+    return 0
 
 
 def _stage(run: RunDirectory, *, config: RunConfig) -> None:
@@ -113,18 +109,25 @@ def _stage(run: RunDirectory, *, config: RunConfig) -> None:
         run_dpo(run, config=config)
 
 
-def _cause_of_os_error(error: OSError, *, run: RunDirectory) -> str:
-    if error.errno == errno.ENOSPC:
+def _cause(error: Exception, *, run: RunDirectory) -> str:
+    """One line that says why the run ended."""
+    text = " ".join(str(error).split())
+    if isinstance(error, TrainingError):
+        return text
+    # safetensors reports a full disk as an exception of its own, known by its text alone.
+    if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in text:
         return f"the disk of {run.path} is full; free some space and start the same run again: it goes on"
-    return f"{error.strerror or error} ({error.filename or type(error).__name__})"
+    return f"{type(error).__name__}: {text or 'no further message'}"
 
 
-def _fail(run: RunDirectory, *, cause: str) -> int:
-    if run.path.is_dir():
-        try:
-            write_json(run.error, value={"cause": cause})
-        except OSError as error:
-            print(f"error.json could not be written: {error}", file=sys.stderr)
+def _write_error(run: RunDirectory, *, cause: str) -> None:
+    try:
+        write_json(run.error, value={"cause": cause})
+    except OSError as error:
+        print(f"error.json could not be written: {error}", file=sys.stderr)
+
+
+def _fail(cause: str) -> int:
     print(cause, file=sys.stderr, flush=True)
     return FAILED
 

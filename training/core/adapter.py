@@ -1,4 +1,4 @@
-"""The adapter folder: PEFT weights that the sampling engine reads, a probe to verify it by, and a model card."""
+"""The adapter folder: PEFT weights, a probe to verify a server by, a model card, and a manifest."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -63,7 +63,7 @@ def write_adapter(
 
 
 def make_probe(policy: nn.Module, *, pairs: tuple[EncodedPair, ...]) -> Probe:
-    """Log-probs of about 64 tokens of the example with the shortest prompt; a long prompt keeps 16 tokens after it."""
+    """Log-probs of about 64 tokens of the example with the shortest prompt, at least 16 after the prompt."""
     pair = min(pairs, key=lambda candidate: len(candidate.prompt))
     sequence = (pair.prompt + pair.chosen)[: max(PROBE_TOKENS, len(pair.prompt) + 16)]
     with torch.no_grad():
@@ -81,13 +81,13 @@ def make_probe(policy: nn.Module, *, pairs: tuple[EncodedPair, ...]) -> Probe:
 def read_probe(folder: Path) -> Probe:
     """Read back adapter/probe.json."""
     values = json.loads((folder / "probe.json").read_text(encoding="utf-8"))
-    lists = {key: tuple(values.pop(key)) for key in ("token_ids", "policy_logps", "reference_logps")}
-    return Probe(**values, **lists)
+    values.update({key: tuple(values[key]) for key in ("token_ids", "policy_logps", "reference_logps")})
+    return Probe(**values)
 
 
 def _peft_config(policy: nn.Module, *, base_model: str) -> dict[str, Any]:
     """PEFT's configuration with sets in a fixed order, so that equal adapters are equal files."""
-    values: dict[str, Any] = policy.peft_config["default"].to_dict()  # type: ignore[index,union-attr,operator]
+    values: dict[str, Any] = policy.peft_config["default"].to_dict()  # type: ignore[index,union-attr]
     values.update(inference_mode=True, base_model_name_or_path=base_model)
     return {key: sorted(value) if isinstance(value, set) else value for key, value in sorted(values.items())}
 
@@ -109,14 +109,15 @@ tags: [dpo, lora]
 | Start | {start} |
 | Loss | {config.loss.name} ({loss}) |
 | LoRA | r {config.lora.r}, alpha {config.lora.alpha:g}, target modules {config.lora.target_modules} |
-| Data | {figures.pairs} preference pairs, {optimizer.epochs} epochs, {figures.steps} steps of {optimizer.pairs_per_step} |
+| Data | {figures.pairs} preference pairs, {optimizer.epochs} epochs |
+| Steps | {figures.steps} of {optimizer.pairs_per_step} pairs |
 | Learning rate | {optimizer.learning_rate:g}, {optimizer.schedule}, warm-up {optimizer.warmup_ratio:g} |
 | On its training pairs | accuracy {figures.accuracy:.3f}, margin {figures.margin:.3f} |
 
-The figures are of the implicit reward on the data trained on; they are no measure of quality. Judge the model by what
-people prefer on prompts that it has not seen.
+The figures are of the implicit reward on the data trained on; they are no measure of quality. Judge the
+model by what people prefer on prompts that it has not seen.
 
-`manifest.json` has the sha256 of each file. `probe.json` has token ids and the log-probs that this adapter (and the
-base without it) gives them, to check a server with. Load the adapter with PEFT
+`manifest.json` has the sha256 of each file. `probe.json` has token ids and the log-probs that this adapter
+(and the base without it) gives them, to check a server with. Load the adapter with PEFT
 (`PeftModel.from_pretrained(base, folder)`) or as a LoRA module of vLLM.
 """

@@ -21,7 +21,7 @@ KEPT = 2
 
 @dataclass(frozen=True)
 class Position:
-    """Where a run stands: steps taken, seconds spent, and hashes of the settings and examples it belongs to."""
+    """Where a run stands: steps taken, seconds spent, and the hashes of its settings and examples."""
 
     step: int
     seconds: float
@@ -32,7 +32,7 @@ class Position:
 def save_checkpoint(
     run: RunDirectory, *, position: Position, policy: nn.Module, optimizer: torch.optim.Optimizer
 ) -> None:
-    """Write checkpoints/step-<n> so that a kill at any moment leaves it whole or absent; keeps the newest two."""
+    """Write checkpoints/step-<n>, which a kill at any moment leaves whole or absent; keep the newest two."""
     for record in (run.metrics, run.margins):
         if record.exists():
             fsync_file(record)
@@ -51,8 +51,8 @@ def load_checkpoint(
 ) -> Position:
     """Restore the newest whole checkpoint and return its position, or `start` when there is none.
 
-    A damaged one is reported and the one before it used. Raises TrainingError when config.json or examples.jsonl is
-    not what the checkpoint was made with.
+    A damaged one is reported and the one before it used. Raises TrainingError when config.json or
+    examples.jsonl is not what the checkpoint was made with.
     """
     for folder in _checkpoints(run):
         damaged = damaged_file(folder)
@@ -70,7 +70,7 @@ def _check_same_run(position: Position, *, start: Position) -> None:
     for name in ("config", "examples"):
         if getattr(position, f"{name}_sha256") != getattr(start, f"{name}_sha256"):
             raise TrainingError(
-                f"{name} of this run directory changed after step {position.step}; freeze the change as a new run"
+                f"{name} of this run directory changed after step {position.step}; make the change a new run"
             )
 
 
@@ -117,7 +117,7 @@ def _stored(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _checkpoints(run: RunDirectory) -> list[Path]:
-    """Whole-named checkpoint folders, newest first; what a killed writer left under .tmp is not among them."""
+    """Finished checkpoint folders, newest first; what a killed writer left ends in .tmp."""
     if not run.checkpoints.is_dir():
         return []
     return sorted((path for path in run.checkpoints.iterdir() if path.suffix != ".tmp"), reverse=True)

@@ -1,4 +1,4 @@
-"""The end of a dpo run: a last look at every pair, margins.jsonl completed, adapter/ and result.json written."""
+"""The end of a dpo run: a last look at every pair, then margins.jsonl, adapter/ and result.json."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, replace

@@ -1,4 +1,4 @@
-"""config.json of a run directory, read strictly into frozen dataclasses. Imports nothing heavy: the web uses it too."""
+"""config.json of a run directory, read strictly into frozen dataclasses. Imports nothing heavy."""
 
 import json
 import math

@@ -185,7 +185,7 @@ class _Side:
         return self._ending_with_end_token(whole[len(prompt) :])
 
     def _ending_with_end_token(self, completion: TokenIds) -> TokenIds:
-        """Cut what a template writes after the end token (a sampler never does); add the end token if it is missing."""
+        """Cut what the template writes after the end token; add that token where it is missing."""
         ends = [place for place, token in enumerate(completion) if token in self.rules.end_tokens]
         if ends and not self.tokenizer.decode(list(completion[ends[-1] + 1 :])).strip():
             return completion[: ends[-1] + 1]
@@ -205,7 +205,7 @@ class _Side:
     def _template(self, conversation: Messages, *, generate: bool) -> TokenIds:
         if not self.tokenizer.chat_template:
             raise TrainingError(
-                "the base model's tokenizer has no chat template; use a chat model or give token ids with each example"
+                "the base model's tokenizer has no chat template; use a chat model or give token ids"
             )
         try:
             ids = self.tokenizer.apply_chat_template(

@@ -1,4 +1,4 @@
-"""What can go wrong in a way that a person can mend: one sentence each, naming the thing, the value and the remedy."""
+"""What a person can mend: one sentence each, naming the thing, the value and the remedy."""
 
 
 class TrainingError(Exception):

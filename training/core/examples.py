@@ -1,4 +1,4 @@
-"""examples.jsonl, line by line: checks of shape and type, and the receipt of what cannot be used. No torch."""
+"""examples.jsonl, line by line: checks of shape and type, and the receipt of what cannot be used."""
 
 import json
 import math
@@ -42,7 +42,7 @@ class EncodedExamples(Generic[Encoded]):
 def encode_file(
     path: Path, *, encode: Callable[[Mapping[str, Any], str], tuple[Encoded, ...]]
 ) -> EncodedExamples[Encoded]:
-    """Encode each line of examples.jsonl with `encode(values, id)`; an ExampleError puts the line on the receipt.
+    """Encode each line with `encode(values, id)`; an ExampleError puts the line on the receipt.
 
     An example without an id is called after its line. Raises TrainingError when the file is missing.
     """
@@ -97,7 +97,7 @@ def completion_messages(value: object, *, name: str) -> Messages:
 
 
 def token_ids(value: object, *, name: str, vocabulary: int) -> TokenIds | None:
-    """Stored token ids, None when there are none; raises ExampleError on anything but ids of the vocabulary."""
+    """Stored token ids, None when there are none; raises ExampleError on ids outside the vocabulary."""
     if value is None:
         return None
     if not isinstance(value, list) or not all(type(token) is int for token in value):

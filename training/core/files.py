@@ -94,7 +94,7 @@ def write_manifest(folder: Path) -> None:
 
 
 def damaged_file(folder: Path) -> str | None:
-    """The first file that differs from the folder's manifest (or the manifest itself), None when all is well."""
+    """The first file that is not as the folder's manifest has it (or the manifest), None when all are."""
     try:
         hashes = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"].items()
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -1,7 +1,8 @@
-"""Per-token log-probs of completions: one row per pair, the prompt computed once, the head only where needed."""
+"""Per-token log-probs of completions: a row per pair, the prompt once, the head only where needed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -44,8 +45,8 @@ def shared_pair_logps(
 ) -> PairTokenLogps:
     """Both completions in one row, prompt | chosen | rejected, so that the prompt is computed once.
 
-    Position ids of the rejected part restart where the chosen part's began, and its queries do not see the chosen
-    keys. The prompt's last hidden state predicts the first token of both completions.
+    Position ids of the rejected part restart where the chosen part's began, and its queries do not see the
+    chosen keys. The prompt's last hidden state predicts the first token of both completions.
     """
     start, middle = len(prompt), len(prompt) + len(chosen)
     end = middle + len(rejected)
@@ -65,7 +66,7 @@ def shared_pair_logps(
 
 
 def shared_attention_mask(*, prompt: int, chosen: int, rejected: int) -> Tensor:
-    """Which keys each query of a shared row sees, bool, shape (1, 1, T, T): causal, rejected blind to chosen."""
+    """The keys that each query of a shared row sees, bool, (1, 1, T, T): causal, rejected blind to chosen."""
     length = prompt + chosen + rejected
     seen = torch.ones(length, length, dtype=torch.bool).tril()
     seen[prompt + chosen :, prompt : prompt + chosen] = False
@@ -81,8 +82,8 @@ def pair_logps_function(policy: nn.Module) -> PairLogpsFunction:
 
 
 def shares_prefix(policy: nn.Module) -> bool:
-    """Whether every layer is full attention with rotary positions, so that a mask and position ids say it all."""
-    settings = causal_model(policy).config.get_text_config()
+    """Whether every layer is full attention with rotary positions, so that mask and position ids suffice."""
+    settings: Any = causal_model(policy).config.get_text_config()  # type: ignore[operator,union-attr]
     layers = getattr(settings, "layer_types", None) or ["full_attention"]
     return (
         all(layer == "full_attention" for layer in layers)
@@ -102,7 +103,7 @@ def _row_logps(policy: nn.Module, *, ids: Tensor, kept: Tensor, targets: Tensor,
 
 
 def token_logps(logits: Tensor, *, targets: Tensor) -> Tensor:
-    """log softmax(logits)[target] in float32; logits (n, vocabulary) of any dtype, targets (n,), result (n,)."""
+    """log softmax(logits)[target] in float32, shape (n,); logits (n, vocabulary), targets (n,)."""
     logits = logits.float()
     chosen_logits: Tensor = logits.gather(1, targets[:, None])[:, 0]
     return chosen_logits - logits.logsumexp(dim=1)

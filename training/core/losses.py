@@ -1,4 +1,4 @@
-"""The preference losses, as pure functions of log-ratios. Symbols as in Rafailov et al. 2023, arXiv:2305.18290.
+"""The preference losses, pure functions of log-ratios, in the symbols of arXiv:2305.18290.
 
     h(y) = log π_θ(y|x) − log π_ref(y|x)      Δ = h(y_w) − h(y_l)      reward(y) = β·h(y)      margin = β·Δ
 
@@ -16,7 +16,7 @@ from training.core.config import LossSettings
 
 @dataclass(frozen=True)
 class PairLogps:
-    """Summed completion log-probs of some pairs, their lengths in tokens, and p = P(chosen is the better one)."""
+    """Summed completion log-probs of some pairs, their lengths in tokens, and p = P(chosen is better)."""
 
     policy_chosen: Tensor
     policy_rejected: Tensor
@@ -72,14 +72,14 @@ def dpo_loss(delta: Tensor, *, beta: float, p: Tensor | float = 1.0) -> Tensor:
 
 
 def cdpo_loss(delta: Tensor, *, beta: float, label_smoothing: float) -> Tensor:
-    """−(1−ε)·log σ(βΔ) − ε·log σ(−βΔ): conservative DPO, a label flipped with probability ε (Mitchell 2023)."""
+    """−(1−ε)·log σ(βΔ) − ε·log σ(−βΔ): conservative DPO, labels flipped with probability ε."""
     return dpo_loss(delta, beta=beta, p=1 - label_smoothing)
 
 
 def ipo_loss(delta: Tensor, *, beta: float) -> Tensor:
     """(Δ − 1/(2β))²: IPO, equation 17 of arXiv:2310.12036.
 
-    `ipo` passes h_w/n_w − h_l/n_l (length-averaged), `ipo_sum` the summed Δ; a β does not carry over between them.
+    `ipo` passes h_w/n_w − h_l/n_l (length-averaged), `ipo_sum` the summed Δ; their β differ.
     """
     return (delta - 1 / (2 * beta)) ** 2
 

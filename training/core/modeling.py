@@ -1,4 +1,4 @@
-"""Loading the base model, its tokenizer and its adapter. The reference is always the base with the adapter off."""
+"""Loading base model, tokenizer and adapter. The reference is always the base with the adapter off."""
 
 import inspect
 import json
@@ -22,7 +22,7 @@ from training.core.files import damaged_file, sha256_of_file, sha256_of_model
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
-# What a base model needs from the hub: weights as safetensors, configuration and tokenizer; nothing that runs.
+# What a base model needs from the hub: weights as safetensors, settings and tokenizer; nothing that runs.
 HUB_FILES = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "*.txt")
 
 
@@ -37,7 +37,7 @@ class BaseModel:
 def find_base(config: RunConfig) -> BaseModel:
     """The base model's folder (fetched from the Hugging Face hub when it is an id there) and its sha256.
 
-    Raises TrainingError when it cannot be found, holds no safetensors or is not the one that config.json names.
+    Raises TrainingError when it is not found, has no safetensors or is not the one in config.json.
     """
     folder = _base_folder(config.base_model)
     if not (folder / "config.json").is_file():
@@ -105,7 +105,7 @@ def load_base(config: RunConfig, *, base: BaseModel) -> nn.Module:
 
 
 def load_policy(config: RunConfig, *, model: nn.Module, trainable: bool) -> nn.Module:
-    """Base plus adapter: the parent adapter when there is one, else a fresh one whose effect is exactly nothing.
+    """Base plus adapter: the parent adapter if there is one, else a fresh one that changes nothing yet.
 
     LoRA weights are float32 whatever the base's dtype (in bfloat16 a step of 5e-5 would round away).
     """
@@ -122,7 +122,7 @@ def load_policy(config: RunConfig, *, model: nn.Module, trainable: bool) -> nn.M
 
 
 def checked_parent(config: RunConfig) -> Path:
-    """The parent adapter's folder; raises TrainingError unless it is whole, safetensors, and of the stated shape."""
+    """The parent adapter's folder; raises TrainingError unless it is whole and of the stated shape."""
     parent = Path(str(config.parent_adapter))
     for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
         if not (parent / name).is_file():
@@ -135,7 +135,7 @@ def checked_parent(config: RunConfig) -> Path:
     for key, wanted in (("r", config.lora.r), ("lora_alpha", config.lora.alpha)):
         if config.stage != "score" and stated.get(key) != wanted:
             raise TrainingError(
-                f"lora.{key.removeprefix('lora_')} = {wanted:g}, but the parent adapter has {stated.get(key)}; "
+                f"lora.{key.removeprefix('lora_')} = {wanted:g}, the parent adapter has {stated.get(key)}; "
                 "continue with the parent's value or start without a parent"
             )
     return parent
@@ -162,7 +162,7 @@ def reference_mode(policy: nn.Module) -> Iterator[None]:
 
 
 def causal_model(policy: nn.Module) -> nn.Module:
-    """The model whose forward pass gives logits: the base, with LoRA layers in place when there is an adapter."""
+    """The model whose forward pass gives logits: the base, LoRA layers in place if there is an adapter."""
     return policy.get_base_model() if isinstance(policy, PeftModel) else policy
 
 

@@ -1,4 +1,4 @@
-"""The process itself: ends with its parent, stops between two steps on SIGTERM, holds its run directory alone."""
+"""The process: ends with its parent, stops between two steps, holds its run directory alone."""
 
 import ctypes
 import fcntl
@@ -19,7 +19,7 @@ _stop_requested = False
 def die_with_parent() -> None:
     """With STUDIO_DIE_WITH_PARENT set, have the kernel kill this process when its parent dies (Linux).
 
-    The variable holds 1, or the parent's pid, which also catches a parent that died before this line was reached.
+    The variable holds 1, or the parent's pid, which also catches one that died before this line.
     """
     stated = os.environ.get(PARENT_VARIABLE, "")
     if not stated:
@@ -30,25 +30,28 @@ def die_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def stop_on_sigterm() -> None:
-    """Turn SIGTERM into a request that `raise_if_stopped` answers at the next safe point."""
+def stop_when_asked() -> None:
+    """Turn SIGTERM, and the first Ctrl-C, into a request that `raise_if_stopped` answers at a safe point."""
     signal.signal(signal.SIGTERM, _request_stop)
+    signal.signal(signal.SIGINT, _request_stop)
 
 
 def stop_requested() -> bool:
-    """Whether SIGTERM has arrived."""
+    """Whether a stop was asked for."""
     return _stop_requested
 
 
 def raise_if_stopped(*, where: str) -> None:
-    """Raise RunStoppedError when SIGTERM has arrived; `where` names the place, as in "before the first step"."""
+    """Raise RunStoppedError when a stop was asked for; `where` is as in "before the first step"."""
     if _stop_requested:
         raise RunStoppedError(f"stopped on request {where}; the same command goes on from there")
 
 
 @contextmanager
 def exclusive(lock: Path) -> Iterator[None]:
-    """Hold the run directory alone; the lock dies with the process. Raises TrainingError when another holds it."""
+    """Hold the run directory until the process ends; raises TrainingError when another holds it."""
+    if not lock.parent.is_dir():
+        raise NotADirectoryError(lock.parent)
     with lock.open("w") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -59,6 +62,8 @@ def exclusive(lock: Path) -> Iterator[None]:
         yield
 
 
-def _request_stop(_signal: int, _frame: FrameType | None) -> None:
+def _request_stop(number: int, _frame: FrameType | None) -> None:
+    if number == signal.SIGINT:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     global _stop_requested
     _stop_requested = True

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tqdm import tqdm
+from tqdm import tqdm  # type: ignore[import-untyped,unused-ignore]
 
 
 def say(text: str) -> None:
@@ -15,7 +15,9 @@ def say(text: str) -> None:
 
 
 class Progress:
-    """Counts to `total`: a bar on a terminal, else a line per call that has something to say, or one every 10 s."""
+    """Counts to `total`: a bar on a terminal, else a line per call that has something to say, or one every
+    10 s.
+    """
 
     def __init__(self, label: str, *, total: int, done: int = 0) -> None:
         self.label, self.total, self.done = label, total, done

@@ -94,7 +94,7 @@ class DpoExample:
 
 @dataclass(frozen=True)
 class ScoreExample:
-    """A prompt and the completions to score; `completions_token_ids` has one entry (or None) per completion."""
+    """A prompt and completions to score; `completions_token_ids` has an entry (or None) for each."""
 
     id: str
     prompt: Messages
@@ -137,9 +137,10 @@ class StepMetrics:
 
 @dataclass(frozen=True)
 class MarginRecord:
-    """One example in one epoch: β·Δ when the epoch reached it, and at its next look (None until there is one).
+    """One example in one epoch: β·Δ when the epoch reached it, and at its next look (None until there is
+    one).
 
-    `h_chosen` and `h_rejected` are log π_policy − log π_reference of each completion token, at the first look.
+    `h_chosen` and `h_rejected` are log π_policy − log π_reference per completion token, at the first look.
     """
 
     id: str
@@ -196,8 +197,8 @@ class ScoreRecord:
 class RunResult:
     """The final figures of a run; a run directory without them is unfinished.
 
-    For stage dpo, accuracy and margin are over all used pairs under the final policy; `losses` are of the first and
-    the last step. Stage score leaves the training figures None.
+    For stage dpo, accuracy and margin are over all used pairs under the final policy; `losses` are of the
+    first and the last step. Stage score leaves the training figures None.
     """
 
     stage: str
@@ -252,8 +253,8 @@ def read_scores(path: Path) -> Iterator[ScoreRecord]:
 def read_margins(path: Path) -> Iterator[MarginRecord]:
     """Margins and per-token log-ratios per example and epoch."""
     for values in read_json_lines(path):
-        h = {key: tuple(values.pop(key)) for key in ("h_chosen", "h_rejected")}
-        yield MarginRecord(**values, **h)
+        values.update({key: tuple(values[key]) for key in ("h_chosen", "h_rejected")})
+        yield MarginRecord(**values)
 
 
 def _metric_name(field_name: str) -> str:

@@ -10,7 +10,7 @@ from training.core.config import OptimizerSettings
 
 @dataclass(frozen=True)
 class Plan:
-    """The steps of a run: every epoch sees each pair once, in an order of its own; its last step may be smaller."""
+    """The steps of a run: every epoch sees each pair once, shuffled; its last step may be smaller."""
 
     pairs: int
     pairs_per_step: int
@@ -37,7 +37,7 @@ class Plan:
 
 
 def learning_rate_at(step: int, *, steps: int, settings: OptimizerSettings) -> float:
-    """The learning rate of a step (from 0): linear warm-up to the peak, then the schedule's descent towards 0."""
+    """The learning rate of a step (from 0): linear warm-up to the peak, then down along the schedule."""
     warmup = math.ceil(settings.warmup_ratio * steps)
     if step < warmup:
         return settings.learning_rate * (step + 1) / warmup

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from training.core.config import RunConfig
-from training.core.encode import EncodedCompletion, EncodedExamples, encode_completions
+from training.core.encode import EncodedCompletion, encode_completions
+from training.core.examples import EncodedExamples
 from training.core.files import append_lines, keep_lines, sha256_of_file, write_json
 from training.core.logps import completion_token_logps
 from training.core.modeling import (
@@ -54,7 +55,7 @@ def run_score(run: RunDirectory, *, config: RunConfig) -> None:
 
 
 def score_completion(policy: nn.Module, *, completion: EncodedCompletion) -> ScoreRecord:
-    """Summed float32 log-probs of one completion under the policy and, where it has an adapter, with that off."""
+    """Summed float32 log-probs of one completion under the policy and under the reference."""
     prompt, tokens = completion.prompt, completion.completion
     with torch.no_grad():
         policy_logp = float(completion_token_logps(policy, prompt=prompt, completion=tokens).sum())

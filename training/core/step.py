@@ -1,4 +1,6 @@
-"""One optimiser step of stage dpo: the batch's gradient pair by pair, the update, and the figures before it."""
+"""One optimiser step of stage dpo: the batch's gradient pair by pair, the update, and the figures before
+it.
+"""
 
 import time
 from dataclasses import dataclass
@@ -65,7 +67,8 @@ def train_step(job: DpoRun, *, step: int) -> StepMetrics:
 def batch_backward(job: DpoRun, *, step: int) -> list[PairOutcome]:
     """Leave the gradient of Σ w·loss / pairs over the step's batch on the weights, summed up pair by pair.
 
-    One pair a row: no padding, and a pair's log-probs come from the same shape in every epoch and in the reference.
+    One pair a row: no padding, and a pair's log-probs come from the same shape in every epoch and in the
+    reference.
     """
     batch = [(job.pairs[index], job.references[index]) for index in job.plan.batch(step)]
     outcomes = []
@@ -74,7 +77,7 @@ def batch_backward(job: DpoRun, *, step: int) -> list[PairOutcome]:
         logps = pair_sums(live, reference=reference, p=pair.p)
         loss = pair.weight * preference_loss(logps, settings=job.config.loss)[0]
         _check_finite(float(loss.detach()), name="loss", step=step, job=job)
-        (loss / len(batch)).backward()
+        torch.autograd.backward(loss / len(batch))
         outcomes.append(
             _outcome(job, pair=pair, loss=loss, logps=logps, live=live, reference=reference, step=step)
         )
@@ -160,5 +163,5 @@ def _check_finite(value: float, *, name: str, step: int, job: DpoRun) -> None:
     if not torch.isfinite(torch.tensor(value)):
         raise TrainingError(
             f"the {name} of step {step + 1} is {value}; lower learning_rate "
-            f"({job.config.optimizer.learning_rate:g}) or look at the pairs of that step, then start a new run"
+            f"({job.config.optimizer.learning_rate:g}) or look at that step's pairs, then start a new run"
         )

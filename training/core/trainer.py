@@ -99,8 +99,8 @@ def reference_logps(
 ) -> tuple[PairTokenLogps, ...]:
     """The reference's per-token log-probs of every pair, once per run.
 
-    Each pair is computed in the very shape in which training computes it, so that a fresh adapter's Δ is exactly 0
-    even in bfloat16.
+    Each pair is computed in the very shape in which training computes it, so that a fresh adapter's Δ is
+    exactly 0 even in bfloat16.
     """
     computed = []
     with progress("reference", total=len(pairs)) as shown, reference_mode(policy):
@@ -132,7 +132,7 @@ def check_step_zero(job: DpoRun) -> None:
     change = _distance(live, reference)
     if job.config.parent_adapter is None and change > noise:
         raise TrainingError(
-            f"a fresh adapter changes the log-probs by {change:.3g} nats a token, where it must change nothing; "
+            f"a fresh adapter changes the log-probs by {change:.3g} nats a token instead of nothing; "
             "check that the base model is the reference itself, without an adapter of its own"
         )
     if job.config.parent_adapter is not None and change == 0:
