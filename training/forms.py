@@ -41,8 +41,8 @@ class StudyForm(forms.Form):
         help_text="Per cent of the prompts that are never trained on, only used to compare policies. Lines "
         "that name their own split keep it.",
         error_messages={
-            "min_value": "The held-out share must lie between 0 and 90 %; 25 is usual.",
-            "max_value": "The held-out share must lie between 0 and 90 %; 25 is usual.",
+            "min_value": "The held-out share must lie between 0 and 90 per cent; 25 is usual.",
+            "max_value": "The held-out share must lie between 0 and 90 per cent; 25 is usual.",
         },
     )
     guidelines = forms.CharField(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def add_job(study: Study, *, kind: Job.Kind, state: Job.State, **fields: Any) ->
         finished_at=ended,
         **{"unit": "responses", **fields},
     )
-    lease = timezone.now() + timezone.timedelta(seconds=30) if state == Job.State.RUNNING else None
+    lease = timezone.now() + timedelta(seconds=30) if state == Job.State.RUNNING else None
     Attempt.objects.create(job=job, number=1, state=state, lease_until=lease)
     return job
 

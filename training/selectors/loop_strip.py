@@ -139,29 +139,15 @@ def while_collecting(current: RoundRow, *, readiness: Readiness) -> NextAction:
         return NextAction(
             "retry", "Sample the rest", said, job=job, also_train=readiness.ready, also_label=also_label
         )
-    sampling = bool(job and job.is_active)
-    enough_of_this_round = not labels.labels_open or labels.decisive >= readiness.needed
-    if readiness.ready and enough_of_this_round and not sampling:
+    if readiness.ready and not (job and job.is_active):
         left = f" {counted(labels.labels_open, 'label')} could still be given." if labels.labels_open else ""
         label = f"Train on round {current.round.number}"
         return NextAction("train", label, readiness.sentence + left, also_label=labels.labels_open > 0)
-    sentence = label_sentence(current, readiness=readiness, sampling=sampling)
+    first = "The first pairs come while sampling goes on." if not labels.pairs and not readiness.ready else ""
+    sentence = " ".join(filter(None, [first, readiness.sentence, readiness.note if readiness.ready else ""]))
     return NextAction(
         "label", "Label pairs", sentence, ready=labels.labels_open > 0, also_train=readiness.ready
     )
-
-
-def label_sentence(current: RoundRow, *, readiness: Readiness, sampling: bool) -> str:
-    """Return why labelling comes first."""
-    labels = current.labels
-    if readiness.ready and sampling:
-        return f"{readiness.sentence} Sampling still goes on; training now would stop it."
-    if readiness.ready:
-        given = f"{labels.labels} of {counted(labels.labels_wanted, 'label')}"
-        return f"{readiness.sentence} Round {current.round.number} itself has {given}."
-    if sampling and not labels.labels_open:
-        return f"The first pairs come while sampling goes on. {readiness.sentence}"
-    return readiness.sentence
 
 
 def counted(number: int, noun: str) -> str:

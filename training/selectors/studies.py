@@ -17,7 +17,12 @@ from training.selectors.readiness import Readiness, round_readiness
 from training.selectors.rounds import LabelCounts, RoundRow, round_rows
 
 FINISHED_JOBS_SHOWN = 4
-PANEL_ORDER = {Job.State.RUNNING: 0, Job.State.QUEUED: 1, Job.State.FAILED: 2, Job.State.CANCELLED: 3}
+PANEL_ORDER: dict[str, int] = {
+    Job.State.RUNNING: 0,
+    Job.State.QUEUED: 1,
+    Job.State.FAILED: 2,
+    Job.State.CANCELLED: 3,
+}
 DEMO_MODEL = "SmolLM2-135M-Instruct"
 
 

@@ -3,13 +3,16 @@
 import re
 from collections import Counter
 from collections.abc import Sequence
-from difflib import SequenceMatcher
+from itertools import groupby
 
 from django.utils.html import escape
 from django.utils.safestring import SafeString, mark_safe
 
-# SequenceMatcher takes time with the product of the lengths, worst on a text that repeats itself.
-LONGEST_DIFF = 1_000_000
+# Time and memory go with the product of the lengths. `difflib` is no alternative: it takes half a minute for
+# a thousand words that repeat themselves, as a collapsed policy writes them.
+LARGEST_TABLE = 100_000
+WORD = re.compile(r"\S+\s*")
+SENTENCE = re.compile(r"\S.*?(?:[.!?:]\s+|\n\s*|$)", re.DOTALL)
 
 
 def changed_share(before: str, after: str) -> float:
@@ -25,33 +28,77 @@ def changed_share(before: str, after: str) -> float:
 def word_diff(before: str, after: str) -> tuple[SafeString, SafeString] | None:
     """Return `before` with <del> around words that left and `after` with <ins> around words that came.
 
-    None when the texts are too long to be compared word by word in a page's time.
+    Long texts are compared sentence by sentence; None when they are too long even for that.
     """
-    words_before, words_after = words(before), words(after)
-    if len(words_before) * len(words_after) > LONGEST_DIFF:
+    for pieces in (WORD, SENTENCE):
+        pieces_before, pieces_after = pieces.findall(before), pieces.findall(after)
+        kept = kept_pieces(stripped(pieces_before), stripped(pieces_after))
+        if kept is not None:
+            return marked("del", pieces_before, kept=kept[0]), marked("ins", pieces_after, kept=kept[1])
+    return None
+
+
+def stripped(pieces: Sequence[str]) -> list[str]:
+    return [piece.rstrip() for piece in pieces]
+
+
+def kept_pieces(before: Sequence[str], after: Sequence[str]) -> tuple[list[bool], list[bool]] | None:
+    """Return per piece whether both texts have it, in order; None when the table would be too large."""
+    head = common_length(before, after)
+    tail = common_length(before[head:][::-1], after[head:][::-1])
+    middle_before, middle_after = before[head : len(before) - tail], after[head : len(after) - tail]
+    if len(middle_before) * len(middle_after) > LARGEST_TABLE:
         return None
-    left: list[str] = []  # escaped pieces
-    right: list[str] = []
-    matcher = SequenceMatcher(None, stripped(words_before), stripped(words_after), autojunk=False)
-    for operation, start_before, end_before, start_after, end_after in matcher.get_opcodes():
-        same = operation == "equal"
-        left.append(marked("del", words_before[start_before:end_before], same=same))
-        right.append(marked("ins", words_after[start_after:end_after], same=same))
-    return mark_safe("".join(left)), mark_safe("".join(right))
+    kept_before, kept_after = heaviest_common(middle_before, middle_after)
+    same_head, same_tail = [True] * head, [True] * tail
+    return same_head + kept_before + same_tail, same_head + kept_after + same_tail
 
 
-def words(text: str) -> list[str]:
-    """Return the words, each with the white space after it."""
-    return re.findall(r"\S+\s*", text)
+def common_length(before: Sequence[str], after: Sequence[str]) -> int:
+    """Return how many pieces two texts begin with in common."""
+    pairs = zip(before, after, strict=False)
+    return next(
+        (place for place, (left, right) in enumerate(pairs) if left != right), min(len(before), len(after))
+    )
 
 
-def stripped(items: Sequence[str]) -> list[str]:
-    return [item.rstrip() for item in items]
+def heaviest_common(before: Sequence[str], after: Sequence[str]) -> tuple[list[bool], list[bool]]:
+    """Mark the common subsequence with the most letters: long words hold a text together."""
+    best = score_table(before, after)
+    kept_before, kept_after = [False] * len(before), [False] * len(after)
+    i = j = 0
+    while i < len(before) and j < len(after):
+        if before[i] == after[j] and best[i][j] == best[i + 1][j + 1] + len(before[i]):
+            kept_before[i] = kept_after[j] = True
+            i, j = i + 1, j + 1
+        elif best[i][j] == best[i + 1][j]:
+            i += 1
+        else:
+            j += 1
+    return kept_before, kept_after
 
 
-def marked(tag: str, items: Sequence[str], *, same: bool) -> str:
-    text = "".join(items)
-    if same or not text:
+def score_table(before: Sequence[str], after: Sequence[str]) -> list[list[int]]:
+    """Return best[i][j]: the most letters that before[i:] and after[j:] have in common, in order."""
+    best = [[0] * (len(after) + 1) for _ in range(len(before) + 1)]
+    for i in range(len(before) - 1, -1, -1):
+        row, below, piece = best[i], best[i + 1], before[i]
+        for j in range(len(after) - 1, -1, -1):
+            skipped = max(row[j + 1], below[j])
+            matched = below[j + 1] + len(piece) if piece == after[j] else 0
+            row[j] = max(skipped, matched)
+    return best
+
+
+def marked(tag: str, pieces: Sequence[str], *, kept: Sequence[bool]) -> SafeString:
+    """Return the pieces as HTML, each run of pieces that were not kept inside one `tag`."""
+    runs = groupby(zip(pieces, kept, strict=True), key=lambda item: item[1])
+    return mark_safe("".join(run_html(tag, [piece for piece, _ in run], is_kept=same) for same, run in runs))
+
+
+def run_html(tag: str, pieces: Sequence[str], *, is_kept: bool) -> str:
+    text = "".join(pieces)
+    if is_kept:
         return escape(text)
     body = text.rstrip()
     return f"<{tag}>{escape(body)}</{tag}>{escape(text[len(body) :])}"

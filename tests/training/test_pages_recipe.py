@@ -1,0 +1,96 @@
+"""The recipe page: ranges with sentences, warnings, and all changes or none."""
+
+import pytest
+
+from tests.training.factories import make_round
+from tests.training.page_world import PageWorld, page_world
+from training.models import Recipe
+from training.recipe_form import recipe_values
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def world() -> PageWorld:
+    return page_world()
+
+
+def typed(world: PageWorld, **changes: str) -> dict[str, str]:
+    return {**{name: str(value) for name, value in recipe_values(world.study.recipe).items()}, **changes}
+
+
+def error_beside(html: str, field: str) -> str:
+    place = html.index(f'id="id_{field}_error"')
+    return html[place : html.index("</ul>", place)]
+
+
+def test_saved_recipe_is_shown_again_and_applies(world: PageWorld) -> None:
+    response = world.lead.post(
+        world.url("recipe/"), typed(world, beta="0.25", learning_rate="5e-5"), follow=True
+    )
+    html = response.content.decode()
+    assert "The recipe is saved." in html
+    assert 'value="0.25"' in html
+    assert 'value="5e-5"' in html
+    recipe = Recipe.objects.get(study=world.study)
+    assert (recipe.beta, recipe.learning_rate) == (0.25, 5e-5)
+
+
+def test_saving_the_page_as_it_is_changes_no_digit(world: PageWorld) -> None:
+    Recipe.objects.filter(study=world.study).update(learning_rate=0.000123456789, temperature=0.7000000001)
+    world.study.recipe.refresh_from_db()
+    world.lead.post(world.url("recipe/"), typed(world))
+    recipe = Recipe.objects.get(study=world.study)
+    assert (recipe.learning_rate, recipe.temperature) == (0.000123456789, 0.7000000001)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("beta", "-0.1", "β = -0.1 must be above 0; 0.1 is usual."),
+        ("beta", "0", "β = 0 must be above 0; 0.1 is usual."),
+        ("beta", "nan", "β must be a number; 0.1 is usual."),
+        ("beta", "much", "β must be a number; 0.1 is usual."),
+        ("beta", "", "β must be a number; 0.1 is usual."),
+        ("learning_rate", "0", "Learning rate = 0 must be above 0"),
+        ("temperature", "3", "Temperature = 3 must lie between 0 and 2; 1.0 is usual."),
+        ("temperature", "0", "makes the two responses of a pair identical"),
+        ("epochs", "1.5", "Epochs must be a whole number; 1 to 3 is usual."),
+        ("epochs", "0", "Epochs = 0 must lie between 1 and 100"),
+        ("max_new_tokens", "4096", "does not fit into a maximum length of 2048"),
+        ("lora_r", "65", "LoRA rank = 65 must lie between 1 and 64"),
+        ("base_model", "/no/such/folder", "/no/such/folder"),
+    ],
+)
+def test_bad_value_is_refused_beside_its_field_and_nothing_is_saved(
+    world: PageWorld, field: str, value: str, said: str
+) -> None:
+    before = Recipe.objects.filter(study=world.study).values().get()
+    response = world.lead.post(world.url("recipe/"), typed(world, pairs_per_step="4", **{field: value}))
+    assert response.status_code == 422
+    html = response.content.decode()
+    assert said in error_beside(html, field)
+    assert f'value="{value}"' in html or value == ""
+    assert 'name="pairs_per_step" value="4"' in html
+    assert Recipe.objects.filter(study=world.study).values().get() == before
+
+
+def test_low_beta_is_saved_with_a_warning(world: PageWorld) -> None:
+    response = world.lead.post(world.url("recipe/"), typed(world, beta="0.01"), follow=True)
+    assert "β = 0.01 is low; below 0.05 the policy may collapse, 0.1 is usual." in response.content.decode()
+
+
+def test_base_model_is_fixed_once_a_round_is_open(world: PageWorld) -> None:
+    make_round(world.study)
+    response = world.lead.post(world.url("recipe/"), typed(world, base_model="other/model"))
+    assert "The base model is fixed once a round is open" in error_beside(
+        response.content.decode(), "base_model"
+    )
+
+
+@pytest.mark.parametrize(("who", "status"), [("viewer", 403), ("annotator", 403), ("outsider", 404)])
+def test_recipe_is_the_leads(world: PageWorld, who: str, status: int) -> None:
+    client = getattr(world, who)
+    assert client.get(world.url("recipe/")).status_code == status
+    assert client.post(world.url("recipe/"), typed(world, beta="0.3")).status_code == status
+    assert Recipe.objects.get(study=world.study).beta == 0.1
