@@ -1,4 +1,4 @@
-"""What every test gets: a database in a file, so that threads and processes share it, and a home of its own."""
+"""What every test gets: a database in a file, which processes can share, and a home of its own."""
 
 from pathlib import Path
 
@@ -6,7 +6,12 @@ import pytest
 from django.conf import settings as django_settings
 from pytest_django import Settings
 
-pytest_plugins = ["tests.support.model_folder", "tests.support.tiny_model", "tests.support.valkey"]
+pytest_plugins = [
+    "tests.support.engine",
+    "tests.support.model_folder",
+    "tests.support.tiny_model",
+    "tests.support.valkey",
+]
 
 
 @pytest.fixture(scope="session")

@@ -9,14 +9,14 @@ from collections import defaultdict
 from pathlib import Path
 
 
-def descendants() -> list[int]:
-    """Return the ids of all running processes below this one, after `adopt_orphans` orphans too."""
+def descendants(*, of: int | None = None) -> list[int]:
+    """Return the ids of all running processes below `of` (default: this one), its adopted orphans too."""
     children = defaultdict(list)
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal() and (parent := _living_parent(entry)) is not None:
             children[parent].append(int(entry.name))
     found: list[int] = []
-    level = [os.getpid()]
+    level = [os.getpid() if of is None else of]
     while level:
         level = [child for parent in level for child in children[parent]]
         found += level

@@ -112,8 +112,9 @@ def bring_up_and_watch(studio: StudioEnvironment) -> None:
     wait_for_web(studio)
     started = time.monotonic()
     start(studio, names=[program.name for program in programs(studio)])
-    announce(studio, logins=logins)
     watch = Watch(studio=studio, engine_started=started)
+    watch.look()
+    announce(studio, logins=logins)
     while True:
         time.sleep(1)
         reap(keep=process.pid)

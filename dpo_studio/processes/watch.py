@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from dpo_studio.processes.environment import StudioEnvironment
 from dpo_studio.processes.status import ProcessState, process_states
 
+ENGINE_EVERY_SECONDS = 3
+
 
 @dataclass
 class Watch:
@@ -21,6 +23,7 @@ class Watch:
     known: dict[str, ProcessState] = field(default_factory=dict)
     down: set[str] = field(default_factory=set)
     engine_state: str = ""
+    engine_looked_at: float = 0.0
     was_ready: bool = False
 
     def look(self) -> None:
@@ -28,7 +31,9 @@ class Watch:
         for state in process_states(self.studio.supervisor_socket):
             self._compare(state, before=self.known.get(state.name))
             self.known[state.name] = state
-        self._look_at_engine()
+        if time.monotonic() - self.engine_looked_at > ENGINE_EVERY_SECONDS:
+            self.engine_looked_at = time.monotonic()
+            self._look_at_engine()
 
     def _compare(self, state: ProcessState, *, before: ProcessState | None) -> None:
         if state.state in ("BACKOFF", "EXITED", "FATAL"):

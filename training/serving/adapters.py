@@ -43,7 +43,8 @@ class AdapterProbe:
         if not len(probe.token_ids) - 1 == len(probe.policy_logps) == len(probe.reference_logps) > 0:
             raise AdapterUnusable(
                 f"{adapter / PROBE_FILE} has {len(probe.token_ids)} token ids, {len(probe.policy_logps)} "
-                f"policy and {len(probe.reference_logps)} reference log-probs; each token after the first needs one."
+                f"policy and {len(probe.reference_logps)} reference log-probs; one is due for each token "
+                "after the first."
             )
         return probe
 
@@ -87,14 +88,16 @@ class AdapterCheck:
         if not self.changes_nothing and self.served_change < LEAST_SHARE_SERVED * self.change:
             raise AdapterUnusable(
                 f"The engine serves the base under the name {self.name}: the adapter should move log-probs "
-                f"by {self.change:.3g} nats per token and moves them by {self.served_change:.3g}. Do its module "
-                "names fit this base model, and may the engine apply LoRA to them (--lora-target-modules)?"
+                f"by {self.change:.3g} nats per token and moves them by {self.served_change:.3g}. Do its "
+                "module names fit this base model, and may the engine apply LoRA to them "
+                "(--lora-target-modules)?"
             )
         if self.error > NOISE_FACTOR * self.noise_floor + NOISE_ALLOWANCE:
             raise AdapterUnusable(
                 f"The engine serves something else than the adapter {self.name}: log-probs are "
                 f"{self.error:.3g} nats per token from those in training, where the base is "
-                f"{self.noise_floor:.3g} away. Does the engine have the base model that the adapter was trained on?"
+                f"{self.noise_floor:.3g} away. Does the engine have the base model that the adapter was "
+                "trained on?"
             )
 
 
