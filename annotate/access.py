@@ -40,5 +40,7 @@ def study_access(request: HttpRequest, slug: str, *roles: Role) -> StudyAccess:
     if study is None:
         raise Http404
     if roles and role not in roles:
-        raise PermissionDenied(f"Your role in this study is {role.label.lower()}; this page is not part of it.")
+        raise PermissionDenied(
+            f"Your role in this study is {role.label.lower()}; this page is not part of it."
+        )
     return StudyAccess(study=study, role=role, user=user)

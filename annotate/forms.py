@@ -17,7 +17,7 @@ PERCENT = [MinValueValidator(0), MaxValueValidator(90)]
 
 
 class JudgementForm(forms.Form):
-    """A verdict in terms of the screen; `shown` names the sides that were shown, `ahead` the pair shown since."""
+    """A verdict in terms of the screen; `shown` names the sides that were shown."""
 
     verdict = forms.ChoiceField(
         choices=SHOWN_VERDICTS, error_messages={"required": "Choose A, B, Tie or Both are bad first."}
@@ -59,7 +59,9 @@ class PromptImportForm(forms.Form):
         file: UploadedFile[Any] = self.cleaned_data["file"]
         limit = settings.MAX_PROMPT_FILE_BYTES
         if (file.size or 0) > limit:
-            raise forms.ValidationError(f"The file has {file.size:,} bytes; {limit:,} are possible. Split it.")
+            raise forms.ValidationError(
+                f"The file has {file.size:,} bytes; {limit:,} are possible. Split it."
+            )
         return file
 
 
@@ -102,7 +104,9 @@ class MemberAddForm(forms.Form):
     username = forms.CharField(
         max_length=150,
         help_text="An account that exists, or a new one: its password is shown once.",
-        widget=forms.TextInput(attrs={"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}),
+        widget=forms.TextInput(
+            attrs={"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}
+        ),
     )
     display_name = forms.CharField(
         max_length=150, required=False, help_text="For a new account: the name that others see."

@@ -1,7 +1,7 @@
 """Text written by models and people, as HTML that cannot do anything but be read.
 
-Markdown is rendered without raw HTML, then every tag and attribute that is not on a short list is removed. Images
-become their description, so that a page never loads anything that a model named.
+Markdown is rendered without raw HTML, then every tag and attribute that is not on a short list is removed.
+Images become their description, so that a page never loads anything that a model named.
 """
 
 from collections.abc import Sequence
@@ -23,9 +23,7 @@ URL_SCHEMES = {"http", "https", "mailto"}
 MAX_CHARACTERS = 100_000
 
 
-def _image_as_text(
-    renderer: Any, tokens: Sequence[Token], index: int, options: Any, env: Any
-) -> str:
+def _image_as_text(renderer: Any, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
     description = renderer.renderInlineAsText(tokens[index].children or [], options, env)
     return f"[image: {escape(description or 'no description')}]"
 
@@ -51,7 +49,8 @@ _document = _make_parser(breaks=False)
 def render_markdown(text: str, *, is_document: bool = False) -> SafeString:
     """Return harmless HTML for Markdown of any origin; links lead only to http, https and mailto addresses.
 
-    In a chat a line break is a line break; in a document, as Markdown has it, a paragraph's lines flow together.
+    In a chat a line break is a line break; in a document, as Markdown has it, a paragraph's lines flow
+    together.
     """
     parser = _document if is_document else _chat
     if len(text) > MAX_CHARACTERS:

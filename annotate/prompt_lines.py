@@ -3,13 +3,19 @@
 import hashlib
 import json
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from annotate.models import Split
 
 ROLES = ("system", "user", "assistant")
 KNOWN_KEYS = frozenset({"messages", "prompt", "id", "split", "tags"})
-SPLIT_NAMES = {"train": Split.TRAIN, "heldout": Split.HELDOUT, "held-out": Split.HELDOUT, "test": Split.HELDOUT}
+SPLIT_NAMES = {
+    "train": Split.TRAIN,
+    "heldout": Split.HELDOUT,
+    "held-out": Split.HELDOUT,
+    "test": Split.HELDOUT,
+}
 
 
 class PromptLineError(ValueError):
@@ -120,8 +126,10 @@ def _check_turns(roles: list[str]) -> None:
         raise PromptLineError("A system message can only be the first one.")
     if not turns or turns[-1] != "user":
         raise PromptLineError("The last message must be the user's; the model answers it.")
-    if turns[0] != "user" or any(first == second for first, second in zip(turns, turns[1:], strict=False)):
-        raise PromptLineError("After an optional system message, user and assistant must take turns, user first.")
+    if turns[0] != "user" or any(first == second for first, second in pairwise(turns)):
+        raise PromptLineError(
+            "After an optional system message, user and assistant must take turns, user first."
+        )
 
 
 def _external_id(value: Any) -> str:

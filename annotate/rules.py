@@ -1,4 +1,4 @@
-"""The rules by which a simulated annotator chooses between two texts. Pure, so that anyone can check a label."""
+"""The rules by which a simulated annotator chooses between two texts; pure, so that anyone can check."""
 
 from collections.abc import Callable
 

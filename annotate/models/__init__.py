@@ -1,6 +1,7 @@
 """What people see and decide: studies, prompts, responses, pairs and preferences.
 
-Nothing here knows which policy wrote a response; that lives in `training`, so labelling is blind by structure.
+Nothing here knows which policy wrote a response; that lives in `training`, so labelling is blind by
+structure.
 """
 
 from annotate.models.audit import AuditEntry

@@ -29,12 +29,19 @@ class Lease(models.Model):
     pair = models.ForeignKey(Pair, on_delete=models.CASCADE, related_name="leases")
     annotator = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="leases")
     left_side = models.CharField(max_length=1, choices=Side.choices)
-    created_at = models.DateTimeField(default=timezone.now, help_text="An annotator's leases are shown oldest first.")
+    created_at = models.DateTimeField(
+        default=timezone.now, help_text="An annotator's leases are shown oldest first."
+    )
     expires_at = models.DateTimeField(db_index=True)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["pair", "annotator"], name="one_lease_per_pair_and_annotator")]
+        constraints = [
+            models.UniqueConstraint(fields=["pair", "annotator"], name="one_lease_per_pair_and_annotator")
+        ]
         indexes = [models.Index(fields=["annotator", "expires_at"])]
+
+    def __str__(self) -> str:
+        return f"{self.pair} held by {self.annotator}"
 
 
 class Judgement(models.Model):
@@ -42,11 +49,15 @@ class Judgement(models.Model):
 
     verdict = models.CharField(max_length=10, choices=Verdict.choices)
     strength = models.PositiveSmallIntegerField(
-        null=True, blank=True, help_text="1 negligibly, 2 slightly, 3 better, 4 significantly better; empty: not asked."
+        null=True,
+        blank=True,
+        help_text="1 negligibly, 2 slightly, 3 better, 4 significantly better; empty: not asked.",
     )
     rationale = models.TextField(blank=True)
     shown_left = models.CharField(max_length=1, choices=Side.choices)
-    duration_ms = models.PositiveIntegerField(null=True, blank=True, help_text="From first paint to the verdict.")
+    duration_ms = models.PositiveIntegerField(
+        null=True, blank=True, help_text="From first paint to the verdict."
+    )
     guidelines_version = models.PositiveIntegerField(default=1)
     simulated_rule = models.CharField(max_length=80, blank=True, help_text="Empty when a person judged.")
 
@@ -58,18 +69,27 @@ class Preference(Judgement):
     """One annotator's verdict on one pair; earlier versions are kept in `PreferenceRevision`."""
 
     pair = models.ForeignKey(Pair, on_delete=models.CASCADE, related_name="preferences")
-    annotator = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="preferences")
+    annotator = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="preferences"
+    )
     client_id = models.UUIDField(
-        default=uuid.uuid4, unique=True, help_text="Made by the browser; a double submit carries the same one."
+        default=uuid.uuid4,
+        unique=True,
+        help_text="Made by the browser; a double submit carries the same one.",
     )
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["pair", "annotator"], name="one_preference_per_pair_and_annotator")
+            models.UniqueConstraint(
+                fields=["pair", "annotator"], name="one_preference_per_pair_and_annotator"
+            )
         ]
         indexes = [models.Index(fields=["annotator", "-created_at"])]
+
+    def __str__(self) -> str:
+        return f"{self.get_verdict_display()}: {self.pair} by {self.annotator}"
 
 
 class PreferenceRevision(Judgement):
@@ -88,14 +108,24 @@ class PreferenceRevision(Judgement):
     class Meta:
         ordering = ["id"]
 
+    def __str__(self) -> str:
+        return f"{self.get_action_display()}: {self.pair} by {self.annotator}"
+
 
 class Skip(models.Model):
     """An annotator passed on a pair; it does not come back to them."""
 
     pair = models.ForeignKey(Pair, on_delete=models.CASCADE, related_name="skips")
     annotator = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="skips")
-    shown_left = models.CharField(max_length=1, choices=Side.choices, blank=True, help_text="Empty when it was not held.")
+    shown_left = models.CharField(
+        max_length=1, choices=Side.choices, blank=True, help_text="Empty when it was not held."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["pair", "annotator"], name="one_skip_per_pair_and_annotator")]
+        constraints = [
+            models.UniqueConstraint(fields=["pair", "annotator"], name="one_skip_per_pair_and_annotator")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.pair} skipped by {self.annotator}"

@@ -73,7 +73,12 @@ class Pair(models.Model):
     response_b = models.ForeignKey(Response, on_delete=models.CASCADE, related_name="+")
     purpose = models.CharField(max_length=10, choices=Purpose.choices, default=Purpose.TRAIN)
     original = models.ForeignKey(
-        "self", null=True, blank=True, on_delete=models.CASCADE, related_name="repeats", help_text="Of a repeat."
+        "self",
+        null=True,
+        blank=True,
+        on_delete=models.CASCADE,
+        related_name="repeats",
+        help_text="Of a repeat.",
     )
     batch = models.PositiveIntegerField(
         default=0, help_text="Which delivery this pair came in; its meaning belongs to whoever made the pair."
@@ -91,7 +96,8 @@ class Pair(models.Model):
                 condition=~models.Q(response_a=models.F("response_b")), name="pair_has_two_responses"
             ),
             models.CheckConstraint(
-                condition=models.Q(slots_taken__lte=models.F("labels_wanted")), name="no_more_slots_than_wanted"
+                condition=models.Q(slots_taken__lte=models.F("labels_wanted")),
+                name="no_more_slots_than_wanted",
             ),
         ]
         indexes = [

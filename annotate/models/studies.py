@@ -57,7 +57,9 @@ class Membership(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["user", "study"], name="one_membership_per_user_and_study")]
+        constraints = [
+            models.UniqueConstraint(fields=["user", "study"], name="one_membership_per_user_and_study")
+        ]
 
     def __str__(self) -> str:
         return f"{self.user} · {self.role} · {self.study}"

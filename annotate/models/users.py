@@ -12,7 +12,8 @@ class User(AbstractUser):
     )
 
     one_click_login = models.BooleanField(
-        default=False, help_text="The demo's login page signs this account in with one click, from this machine only."
+        default=False,
+        help_text="The demo's login page signs this account in with one click, from this machine only.",
     )
 
     @property

@@ -12,8 +12,8 @@ CHUNK = 500
 def trl_lines(*, study: Study, metadata: bool = False) -> Iterator[str]:
     """Yield one JSON line per preference for a side, on train pairs of train prompts, oldest first.
 
-    The format is TRL's conversational preference format: prompt, chosen and rejected are lists of messages. Ties and
-    "both are bad" have no chosen side and are left out.
+    The format is TRL's conversational preference format: prompt, chosen and rejected are lists of messages.
+    Ties and "both are bad" have no chosen side and are left out.
     """
     preferences = Preference.objects.filter(
         pair__study=study,

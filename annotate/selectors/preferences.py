@@ -85,9 +85,13 @@ def label_progress(*, study: Study, batch: int) -> LabelProgress:
 def label_usage(*, study: Study, batches: Iterable[int] | None = None) -> LabelUsage:
     """Count training pairs by the majority of their votes; see `majority`."""
     pairs = _train_pairs(study=study, batches=batches, purpose=Pair.Purpose.TRAIN)
-    counted = {verdict.value: Count("preferences", filter=Q(preferences__verdict=verdict)) for verdict in Verdict}
+    counted = {
+        verdict.value: Count("preferences", filter=Q(preferences__verdict=verdict)) for verdict in Verdict
+    }
     tallies = pairs.annotate(**counted).order_by().values_list(*counted)
-    outcomes = [majority(dict(zip(counted, tally, strict=True))) for tally in tallies.iterator(chunk_size=5000)]
+    outcomes = [
+        majority(dict(zip(counted, tally, strict=True))) for tally in tallies.iterator(chunk_size=5000)
+    ]
     return LabelUsage(
         pairs=len(outcomes),
         unlabelled=outcomes.count("unlabelled"),
@@ -99,7 +103,7 @@ def label_usage(*, study: Study, batches: Iterable[int] | None = None) -> LabelU
 
 
 def majority(tally: dict[str, int]) -> str:
-    """Return the verdict with the most votes, "conflicting" when two lead alike, "unlabelled" without votes."""
+    """Return the leading verdict, "conflicting" when two lead alike, "unlabelled" without votes."""
     most = max(tally.values())
     if most == 0:
         return "unlabelled"

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 from django.core.paginator import Page, Paginator
 from django.db.models import Count, Q
@@ -23,7 +24,9 @@ class PromptFilter:
 
     @property
     def query(self) -> str:
-        return urlencode({key: value for key, value in {"q": self.text, "split": self.split}.items() if value})
+        return urlencode(
+            {key: value for key, value in {"q": self.text, "split": self.split}.items() if value}
+        )
 
 
 @dataclass(frozen=True)
@@ -54,9 +57,11 @@ def prompt_counts(study: Study) -> PromptCounts:
     return PromptCounts(train=counts.get(Split.TRAIN, 0), heldout=counts.get(Split.HELDOUT, 0))
 
 
-def prompt_page(study: Study, *, wanted: PromptFilter, number: str) -> Page[Prompt]:
+def prompt_page(study: Study, *, wanted: PromptFilter, number: str) -> Page[Any]:
     """Return one page of the prompts, in the order of import, with `response_count`."""
-    prompts = Prompt.objects.filter(study=study).annotate(response_count=Count("responses")).order_by("position")
+    prompts = (
+        Prompt.objects.filter(study=study).annotate(response_count=Count("responses")).order_by("position")
+    )
     if wanted.split in Split.values:
         prompts = prompts.filter(split=wanted.split)
     if wanted.text:
@@ -90,7 +95,7 @@ def shown_responses(prompt: Prompt) -> list[ListedResponse]:
 
 
 def _matches(text: str) -> Q:
-    """Match the stored JSON as PostgreSQL keeps it, and as SQLite does, with escapes for what is not ASCII."""
+    """Match JSON as PostgreSQL keeps it, and as SQLite does, with escapes for what is not ASCII."""
     as_stored = json.dumps(text, ensure_ascii=False)[1:-1]
     escaped = json.dumps(text)[1:-1]
     by_id = Q(external_id__icontains=text)

@@ -1,4 +1,4 @@
-"""What the labelling screen says of the queue: how much is left, and why there is nothing when there is nothing."""
+"""What the labelling screen says of the queue: how much is left, and why there is nothing."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,7 +15,7 @@ COUNT_LIMIT = 1000
 
 @dataclass(frozen=True)
 class QueueState:
-    """`waiting` counts pairs open to this annotator, those held by them included; both counts stop at COUNT_LIMIT."""
+    """`waiting` counts pairs open to or held by this annotator; counts stop at COUNT_LIMIT."""
 
     waiting: int
     held_by_others: int
@@ -75,7 +75,9 @@ def empty_reason(state: QueueState, *, now: datetime | None = None) -> EmptyReas
     if not state.pairs_exist:
         detail = "Pairs appear here as soon as the first responses have been sampled."
         return EmptyReason("none", "No pairs yet", detail, state.notice, looks_again=True)
-    return EmptyReason("done", "All done", f"{done} Nothing is waiting for you.", state.notice, looks_again=True)
+    return EmptyReason(
+        "done", "All done", f"{done} Nothing is waiting for you.", state.notice, looks_again=True
+    )
 
 
 def _held_reason(state: QueueState, *, done: str, now: datetime) -> EmptyReason:
@@ -85,7 +87,9 @@ def _held_reason(state: QueueState, *, done: str, now: datetime) -> EmptyReason:
     if state.next_frees_at is not None:
         minutes = max(1, -int(-(state.next_frees_at - now).total_seconds() // 60))
         frees = f"; the next frees in {minutes} min, unless it is labelled first"
-    return EmptyReason("held", held, f"Nothing else is waiting{frees}. {done}", state.notice, looks_again=True)
+    return EmptyReason(
+        "held", held, f"Nothing else is waiting{frees}. {done}", state.notice, looks_again=True
+    )
 
 
 def _held_by_others(*, study: Study, annotator: User) -> QuerySet[Pair]:

@@ -31,7 +31,9 @@ class Member:
 
 def studies_of(user: User) -> list[StudyCard]:
     """Return the studies a person is in, or all of them for a superuser, by name."""
-    roles = {membership.study_id: Role(membership.role) for membership in Membership.objects.filter(user=user)}
+    roles = {
+        membership.study_id: Role(membership.role) for membership in Membership.objects.filter(user=user)
+    }
     studies = Study.objects.all() if user.is_superuser else Study.objects.filter(pk__in=roles)
     studies = studies.order_by("name")
     prompts = _count_by_study(Study.objects.filter(pk__in=studies), "prompts")
@@ -55,7 +57,9 @@ def studies_of(user: User) -> list[StudyCard]:
 def members_of(study: Study) -> list[Member]:
     """Return the members, leads first, with their labels and the pairs they hold."""
     members = list(Membership.objects.select_related("user").filter(study=study))
-    labels = dict(Preference.objects.filter(pair__study=study).values_list("annotator").annotate(n=Count("pk")))
+    labels = dict(
+        Preference.objects.filter(pair__study=study).values_list("annotator").annotate(n=Count("pk"))
+    )
     people = User.objects.filter(leases__pair__study=study).values_list("pk").annotate(n=Count("leases"))
     holding = dict(people)
     leads = [member for member in members if member.role == Role.LEAD]

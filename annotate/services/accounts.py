@@ -16,8 +16,8 @@ def create_user(
 ) -> tuple[User, str]:
     """Create an account and return it with its random password, which is kept nowhere.
 
-    `one_click_login` lets the demo's login page sign it in, from this machine only. Raises MemberRefused when the
-    name is taken or not allowed.
+    `one_click_login` lets the demo's login page sign it in, from this machine only. Raises MemberRefused
+    when the name is taken or not allowed.
     """
     username = username.strip()
     try:

@@ -1,7 +1,8 @@
-"""The order in which labelling takes its locks: the annotator, then pairs by id, then rows that hang on a pair.
+"""The order in which labelling takes its locks: the annotator, then pairs by id, then rows that hang on a
+pair.
 
-SQLite has one writer at a time (transactions begin IMMEDIATE) and ignores these calls; PostgreSQL needs them, and
-needs them in one order, so that two requests never wait for each other.
+SQLite has one writer at a time (transactions begin IMMEDIATE) and ignores these calls; PostgreSQL needs
+them, and needs them in one order, so that two requests never wait for each other.
 """
 
 from collections.abc import Iterable
@@ -16,7 +17,12 @@ def lock_annotator(annotator: User) -> None:
 
 def lock_pairs(pair_ids: Iterable[int]) -> None:
     """Lock pairs in the order of their ids."""
-    list(Pair.objects.select_for_update(no_key=True).filter(pk__in=list(pair_ids)).order_by("pk").values_list("pk"))
+    list(
+        Pair.objects.select_for_update(no_key=True)
+        .filter(pk__in=list(pair_ids))
+        .order_by("pk")
+        .values_list("pk")
+    )
 
 
 def lock_pair(pair_id: int) -> Pair:

@@ -17,7 +17,9 @@ class Invited:
     password: str | None
 
 
-def invite_member(*, study: Study, username: str, display_name: str, role: Role, actor: User | None) -> Invited:
+def invite_member(
+    *, study: Study, username: str, display_name: str, role: Role, actor: User | None
+) -> Invited:
     """Add the account with this username, or make one; raises MemberRefused with a sentence."""
     username = username.strip()
     with transaction.atomic():

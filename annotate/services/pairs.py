@@ -47,11 +47,13 @@ def order_key(*, prompt: Prompt, batch: int) -> float:
 
 
 def freeze_batch(*, study: Study, batch: int) -> int:
-    """Let no more labels onto a delivery of pairs: OPEN becomes FROZEN and its leases go. Returns how many froze."""
+    """Let no more labels onto a delivery: OPEN becomes FROZEN, leases go. Returns how many froze."""
     with transaction.atomic():
         open_pairs = Pair.objects.filter(study=study, batch=batch, state=Pair.State.OPEN)
         list(open_pairs.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True))
         Lease.objects.filter(pair__study=study, pair__batch=batch).delete()
-        labels = Preference.objects.filter(pair=OuterRef("pk")).order_by().values("pair").annotate(n=Count("pk"))
+        labels = (
+            Preference.objects.filter(pair=OuterRef("pk")).order_by().values("pair").annotate(n=Count("pk"))
+        )
         taken = Coalesce(Subquery(labels.values("n"), output_field=IntegerField()), 0)
         return open_pairs.update(state=Pair.State.FROZEN, slots_taken=taken)

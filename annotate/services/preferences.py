@@ -34,9 +34,10 @@ def record_preference(
 ) -> Preference:
     """Record a verdict, in terms of the pair's stored responses; the lease's slot becomes the preference's.
 
-    The same `client_id` again is the same judgement: nothing happens, or, with another verdict, it is corrected.
-    Without a lease (it ran out) the label is taken as long as a slot of the pair is free. `shown_left` is what the
-    person saw; it defaults to the lease's side. Raises LabelRefused with a sentence when the label cannot be taken.
+    The same `client_id` again is the same judgement: nothing happens, or, with another verdict, it is
+    corrected. Without a lease (it ran out) the label is taken as long as a slot of the pair is free.
+    `shown_left` is what the person saw; it defaults to the lease's side. Raises LabelRefused with a
+    sentence when the label cannot be taken.
     """
     with transaction.atomic():
         lock_annotator(annotator)
@@ -46,7 +47,9 @@ def record_preference(
             return _repeat(earlier, pair=pair, annotator=annotator, verdict=verdict)
         _check_open(pair, verdict=verdict)
         if Preference.objects.filter(pair=pair, annotator=annotator).exists():
-            raise AlreadyLabelled("You have labelled this pair already; that label stands. Undo it to change it.")
+            raise AlreadyLabelled(
+                "You have labelled this pair already; that label stands. Undo it to change it."
+            )
         side = _turn_lease_into_slot(pair=pair, annotator=annotator)
         preference = Preference(
             pair=pair,
@@ -68,12 +71,14 @@ def record_preference(
 
 
 def skip_pair(*, pair: Pair, annotator: User) -> None:
-    """Pass on a pair: it never comes back to this annotator unless they undo the skip, and others may have it."""
+    """Pass on a pair: unless undone, it never comes back to this annotator, and others may have it."""
     with transaction.atomic():
         lock_annotator(annotator)
         lock_pair(pair.pk)
         if Preference.objects.filter(pair=pair, annotator=annotator).exists():
-            raise AlreadyLabelled("You have labelled this pair already; that label stands. Undo it to change it.")
+            raise AlreadyLabelled(
+                "You have labelled this pair already; that label stands. Undo it to change it."
+            )
         lease = Lease.objects.filter(pair=pair, annotator=annotator).first()
         shown_left = lease.left_side if lease else ""
         Skip.objects.get_or_create(pair=pair, annotator=annotator, defaults={"shown_left": shown_left})
@@ -85,8 +90,8 @@ def skip_pair(*, pair: Pair, annotator: User) -> None:
 def undo_preference(*, study: Study, annotator: User) -> LeasedPair:
     """Take back the annotator's latest label or skip in the study and hold its pair again, sides as before.
 
-    Raises LabelRefused when there is nothing to take back, when the label's round is frozen, or when a colleague has
-    taken the slot of a skipped pair meanwhile.
+    Raises LabelRefused when there is nothing to take back, when the label's round is frozen, or when a
+    colleague has taken the slot of a skipped pair meanwhile.
     """
     with transaction.atomic():
         lock_annotator(annotator)
@@ -100,13 +105,17 @@ def undo_preference(*, study: Study, annotator: User) -> LeasedPair:
         left_side = _take_back(last)
         _keep_within_limit(held)
         acquired_at = _before(held[0].created_at if held else timezone.now())
-        return hold_pair(pair=pair, annotator=annotator, study=pair.study, left_side=left_side, acquired_at=acquired_at)
+        return hold_pair(
+            pair=pair, annotator=annotator, study=pair.study, left_side=left_side, acquired_at=acquired_at
+        )
 
 
 def _check_open(pair: Pair, *, verdict: Verdict) -> None:
     study = pair.study
     if pair.state == Pair.State.FROZEN:
-        raise LabelRefused("The labels of this round are frozen: training has begun. Your label was not taken.")
+        raise LabelRefused(
+            "The labels of this round are frozen: training has begun. Your label was not taken."
+        )
     if pair.state == Pair.State.WITHDRAWN:
         raise LabelRefused("This pair was withdrawn by the lead. Your label was not taken.")
     if study.state == Study.State.CLOSED:
@@ -128,14 +137,17 @@ def _repeat(earlier: Preference, *, pair: Pair, annotator: User, verdict: Verdic
 
 
 def _turn_lease_into_slot(*, pair: Pair, annotator: User) -> Side | str:
-    """Make sure that one slot of the pair is this annotator's; return the lease's left side, "" without a lease."""
+    """Make sure that one slot of the pair is this annotator's; return the lease's left side, "" without a
+    lease.
+    """
     lease = Lease.objects.filter(pair=pair, annotator=annotator).first()
     if lease is not None:
         lease.delete()
         return Side(lease.left_side)
     if not take_slot(pair.pk) and not (release_expired_of_pair(pair.pk) and take_slot(pair.pk)):
         raise LabelRefused(
-            "Your hold on this pair ran out and a colleague has it now. Your label was not taken; here is your next pair."
+            "Your hold on this pair ran out and a colleague has it now. Your label was not taken; "
+            "here is your next pair."
         )
     return ""
 
@@ -152,7 +164,9 @@ def _latest_act(*, study: Study, annotator: User) -> Preference | Skip | None:
 def _check_undoable(pair: Pair, *, last: Preference | Skip) -> None:
     if pair.state != Pair.State.OPEN or pair.study.state == Study.State.CLOSED:
         raise LabelRefused("The labels of that round are frozen; what you did last stays as it is.")
-    if isinstance(last, Skip) and not (take_slot(pair.pk) or (release_expired_of_pair(pair.pk) and take_slot(pair.pk))):
+    if isinstance(last, Skip) and not (
+        take_slot(pair.pk) or (release_expired_of_pair(pair.pk) and take_slot(pair.pk))
+    ):
         raise LabelRefused("A colleague has taken the pair that you skipped; there is nothing to bring back.")
 
 

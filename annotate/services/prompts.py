@@ -1,8 +1,9 @@
 """Prompts coming in from JSONL: checked line by line as a stream, then all written or none.
 
-One line is one prompt: `{"messages": [{"role": …, "content": …}, …]}` ending with the user, or `{"prompt": "text"}`, or
-`{"prompt": [messages]}`; optional `id`, `split` ("train" or "heldout") and `tags`. Other keys are left out and named
-in the report. Without `split`, the content's hash decides, so the same prompt lands on the same side everywhere.
+One line is one prompt: `{"messages": [{"role": …, "content": …}, …]}` ending with the user, or
+`{"prompt": "text"}`, or `{"prompt": [messages]}`; optional `id`, `split` ("train" or "heldout") and `tags`.
+Other keys are left out and named in the report. Without `split`, the content's hash decides, so the same
+prompt lands on the same side everywhere.
 """
 
 import json
@@ -28,7 +29,7 @@ BATCH = 500
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What an import did: `created` = `train` + `heldout`; duplicates were in the study or earlier in the file."""
+    """What an import did: `created` = `train` + `heldout`; duplicates were there or earlier in the file."""
 
     created: int
     duplicates: int
@@ -64,8 +65,9 @@ def import_prompts(
 ) -> ImportReport:
     """Add the prompts of a JSONL file to a study, all or none.
 
-    `heldout_share` in [0, 1) is the part of the lines without a `split` that is held out. Duplicates are counted and
-    left as they are. Raises PromptFileError with the faulty lines, ValueError for a share out of range.
+    `heldout_share` in [0, 1) is the part of the lines without a `split` that is held out. Duplicates are
+    counted and left as they are. Raises PromptFileError with the faulty lines, ValueError for a share out
+    of range.
     """
     if not 0 <= heldout_share < 1:
         raise ValueError(f"heldout share = {heldout_share} must be at least 0 and below 1; 0.2 is usual")

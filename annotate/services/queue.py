@@ -1,8 +1,8 @@
 """Who judges what next: pairs are held by leases, and a lease takes one of its pair's slots.
 
-Next = highest priority, then order key, among the open pairs that still want labels and that this annotator has not
-judged, held or skipped. An annotator holds at most `LEASES_PER_ANNOTATOR` pairs: the one on the screen and the one
-fetched ahead of it.
+Next = highest priority, then order key, among the open pairs that still want labels and that this annotator
+has not judged, held or skipped. An annotator holds at most `LEASES_PER_ANNOTATOR` pairs: the one on the
+screen and the one fetched ahead of it.
 """
 
 from dataclasses import dataclass
@@ -55,8 +55,8 @@ def claimable_pairs(*, study: Study, annotator: User) -> QuerySet[Pair]:
 def lease_next_pair(*, study: Study, annotator: User, beyond: int | None = None) -> LeasedPair | None:
     """Return the pair to show next, held for this annotator; None when there is none.
 
-    Pairs that the annotator holds already come first, oldest lease first, so that a reload or a second tab shows the
-    same one. `beyond` is the pair on the screen: the answer is another one, fetched ahead.
+    Pairs that the annotator holds already come first, oldest lease first, so that a reload or a second tab
+    shows the same one. `beyond` is the pair on the screen: the answer is another one, fetched ahead.
     """
     if study.state != Study.State.ACTIVE:
         return None
@@ -69,11 +69,16 @@ def lease_next_pair(*, study: Study, annotator: User, beyond: int | None = None)
         if len(held) >= LEASES_PER_ANNOTATOR:
             return None
         pair = _claim(study=study, annotator=annotator)
-        return pair and hold_pair(pair=pair, annotator=annotator, study=study)
+        return hold_pair(pair=pair, annotator=annotator, study=study) if pair is not None else None
 
 
 def hold_pair(
-    *, pair: Pair, annotator: User, study: Study, left_side: Side | None = None, acquired_at: datetime | None = None
+    *,
+    pair: Pair,
+    annotator: User,
+    study: Study,
+    left_side: Side | None = None,
+    acquired_at: datetime | None = None,
 ) -> LeasedPair:
     """Write a lease for a slot that the caller has taken."""
     side = left_side or choose_left_side(pair=pair, annotator=annotator)
@@ -110,7 +115,10 @@ def release_expired_leases(now: datetime | None = None, *, study: Study | None =
 def release_expired_of_pair(pair_id: int) -> int:
     """Give back the slots that ran out on one pair, which the caller has locked."""
     expired = Lease.objects.filter(pair_id=pair_id, expires_at__lt=timezone.now())
-    return sum(_drop(Lease.objects.filter(pk=lease_id), pair_id=pair_id) for lease_id in expired.values_list("pk", flat=True))
+    return sum(
+        _drop(Lease.objects.filter(pk=lease_id), pair_id=pair_id)
+        for lease_id in expired.values_list("pk", flat=True)
+    )
 
 
 def _leases_held(*, study: Study, annotator: User) -> QuerySet[Lease]:
@@ -129,8 +137,8 @@ def _renew(lease: Lease, *, study: Study) -> LeasedPair:
 def _claim(*, study: Study, annotator: User) -> Pair | None:
     """Take a slot of the first claimable pair.
 
-    Rows that others have locked are passed over first. Before saying that there is nothing, expired leases are
-    released and locked rows waited for, so that nobody is told "all done" because of a collision.
+    Rows that others have locked are passed over first. Before saying that there is nothing, expired leases
+    are released and locked rows waited for, so that nobody is told "all done" because of a collision.
     """
     pairs = claimable_pairs(study=study, annotator=annotator).select_related(*PAIR_PARTS)
     pair = pairs.select_for_update(skip_locked=True, no_key=True, of=("self",)).first()

@@ -10,7 +10,8 @@ OPPOSITE = {Side.A: Side.B, Side.B: Side.A}
 
 
 def choose_left_side(*, pair: Pair, annotator: User) -> Side:
-    """Return the opposite of what the latest other annotator of the pair saw, or a coin flip when there is none.
+    """Return the opposite of what the latest other annotator of the pair saw, or a coin flip when there is
+    none.
 
     Someone who has seen the pair before sees it as before.
     """
@@ -25,13 +26,17 @@ def choose_left_side(*, pair: Pair, annotator: User) -> Side:
 
 
 def side_token(*, pair_id: int, annotator_id: int, left_side: Side) -> str:
-    """Name the sides a person was shown, so that a label outlives its lease, without telling which they are."""
-    return salted_hmac("annotate.sides", f"{pair_id}:{annotator_id}:{left_side.value}", algorithm="sha256").hexdigest()
+    """Name the sides a person was shown, without telling which, so that a label outlives its lease."""
+    return salted_hmac(
+        "annotate.sides", f"{pair_id}:{annotator_id}:{left_side.value}", algorithm="sha256"
+    ).hexdigest()
 
 
 def side_of_token(token: str, *, pair_id: int, annotator_id: int) -> Side | None:
     """Return the side that `side_token` named; None when the token belongs to another pair or person."""
     for side in Side:
-        if constant_time_compare(token, side_token(pair_id=pair_id, annotator_id=annotator_id, left_side=side)):
+        if constant_time_compare(
+            token, side_token(pair_id=pair_id, annotator_id=annotator_id, left_side=side)
+        ):
             return side
     return None

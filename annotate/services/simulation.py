@@ -1,4 +1,4 @@
-"""Annotators that label by a stated rule, through the same services as people. Their labels carry the rule's name."""
+"""Annotators that label by a stated rule, through the services that people use; labels name the rule."""
 
 import uuid
 from dataclasses import dataclass
@@ -41,7 +41,8 @@ def simulated_annotator(*, study: Study, username: str, rule: str) -> User:
             raise MemberRefused(f"{user.username} is a person's account; name a simulated one, or a new one.")
         if user.simulated_rule != rule:
             raise MemberRefused(
-                f"{user.username} labels by the rule “{user.simulated_rule}”, not “{rule}”; take another name."
+                f"{user.username} labels by the rule “{user.simulated_rule}”, not “{rule}”; "
+                "take another name."
             )
         if not Membership.objects.filter(study=study, user=user).exists():
             add_member(study=study, user=user, role=Role.ANNOTATOR, actor=None)

@@ -1,4 +1,4 @@
-"""The accounting of `Pair.slots_taken` = preferences + leases. Call each inside the transaction of the change."""
+"""The accounting of `Pair.slots_taken` = preferences + leases; call within the change's transaction."""
 
 from django.db.models import F
 

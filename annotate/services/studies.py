@@ -79,7 +79,8 @@ def update_settings(*, study: Study, settings: StudySettings, actor: User) -> St
 def update_guidelines(*, study: Study, text: str, actor: User, based_on: int) -> Study:
     """Publish new guidelines as the next version.
 
-    `based_on` is the version that was edited. Raises StudyRefused when somebody published another one meanwhile.
+    `based_on` is the version that was edited. Raises StudyRefused when somebody published another one
+    meanwhile.
     """
     text = text.replace("\r\n", "\n").strip()
     with transaction.atomic():
@@ -89,8 +90,8 @@ def update_guidelines(*, study: Study, text: str, actor: User, based_on: int) ->
         unchanged = Study.objects.filter(pk=study.pk, guidelines_version=based_on)
         if not unchanged.update(guidelines=text, guidelines_version=based_on + 1):
             raise StudyRefused(
-                f"Version {current.guidelines_version} of the guidelines was published while you were editing version "
-                f"{based_on}. Your text is below and not saved; compare, then save again."
+                f"Version {current.guidelines_version} of the guidelines was published while you were "
+                f"editing version {based_on}. Your text is below and not saved; compare, then save again."
             )
         details = {"version": based_on + 1, "characters": len(text)}
         record_audit(study=study, actor=actor, action="guidelines.changed", details=details)
@@ -105,7 +106,9 @@ def add_member(*, study: Study, user: User, role: Role, actor: User | None) -> M
             details = {"user": user.username, "role": role.value}
             record_audit(study=study, actor=actor, action="member.added", details=details)
     except IntegrityError:
-        raise MemberRefused(f"{user.display_name} is a member already; change the role in the list.") from None
+        raise MemberRefused(
+            f"{user.display_name} is a member already; change the role in the list."
+        ) from None
     return membership
 
 
@@ -131,7 +134,9 @@ def remove_member(*, membership: Membership, actor: User) -> None:
             return
         _check_lead_remains(before, members=members)
         Membership.objects.filter(pk=membership.pk).delete()
-        held = Lease.objects.filter(annotator=before.user, pair__study_id=membership.study_id).select_related("pair")
+        held = Lease.objects.filter(annotator=before.user, pair__study_id=membership.study_id).select_related(
+            "pair"
+        )
         for lease in held.order_by("pair_id"):
             release_lease(pair=lease.pair, annotator=before.user)
         details = {"user": before.user.username, "role": before.role}

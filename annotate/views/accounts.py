@@ -48,7 +48,7 @@ logout = LogoutView.as_view(http_method_names=["post"])
 @login_not_required
 @require_POST
 def demo_login(request: HttpRequest) -> HttpResponse:
-    """Sign a demo account in without a password; anywhere but on the demo's own machine there is no such page."""
+    """Sign a demo account in without a password; elsewhere than on the demo's machine: 404."""
     if not offers_one_click(request):
         raise Http404
     people = User.objects.filter(one_click_login=True, is_active=True)

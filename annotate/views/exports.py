@@ -10,7 +10,7 @@ from annotate.selectors.exports import trl_lines
 
 @require_GET
 def export_preferences(request: HttpRequest, slug: str) -> StreamingHttpResponse:
-    """Stream the preferences as JSONL in TRL's conversational format; `?metadata=1` adds where each came from."""
+    """Stream preferences as JSONL in TRL's conversational format; `?metadata=1` adds their origin."""
     access = study_access(request, slug, Role.LEAD)
     lines = trl_lines(study=access.study, metadata=request.GET.get("metadata") == "1")
     response = StreamingHttpResponse(lines, content_type="application/x-ndjson; charset=utf-8")

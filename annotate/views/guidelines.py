@@ -28,7 +28,8 @@ def study_guidelines(request: HttpRequest, slug: str) -> HttpResponse:
 def _publish(request: HttpRequest, access: StudyAccess) -> HttpResponse:
     if access.role != Role.LEAD:
         raise PermissionDenied("Only a lead writes the guidelines.")
-    form = GuidelinesForm(request.POST)
+    data = request.POST.copy()
+    form = GuidelinesForm(data)
     if not form.is_valid():
         return _page(request, access, form=form, status=400)
     text, based_on = form.cleaned_data["text"], form.cleaned_data["based_on"]
@@ -38,14 +39,15 @@ def _publish(request: HttpRequest, access: StudyAccess) -> HttpResponse:
         form.add_error("text", str(refusal))
         # What is saved next is based on the version that the sentence names.
         access.study.refresh_from_db()
-        form.data = form.data.copy()
-        form.data["based_on"] = str(access.study.guidelines_version)
+        data["based_on"] = str(access.study.guidelines_version)
         return _page(request, access, form=form, status=409)
     messages.success(request, f"Version {study.guidelines_version} of the guidelines is in use from now on.")
     return redirect("study-guidelines", study.slug)
 
 
-def _page(request: HttpRequest, access: StudyAccess, *, form: GuidelinesForm, status: int = 200) -> HttpResponse:
+def _page(
+    request: HttpRequest, access: StudyAccess, *, form: GuidelinesForm, status: int = 200
+) -> HttpResponse:
     context = access.context("settings" if access.role == Role.LEAD else "") | {
         "form": form,
         "guidelines_html": render_markdown(access.study.guidelines, is_document=True),

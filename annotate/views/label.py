@@ -1,8 +1,8 @@
 """The labelling screen.
 
-Each view answers a plain request with a page or a redirect, and a request of the page's script with a fragment: the
-next pair, or the truth about why there is none. Showing a pair holds it for the person; that lease is the one thing
-that these GETs write, and asking again changes nothing.
+Each view answers a plain request with a page or a redirect, and a request of the page's script with a
+fragment: the next pair, or the truth about why there is none. Showing a pair holds it for the person; that
+lease is the one thing that these GETs write, and asking again changes nothing.
 """
 
 import uuid
@@ -59,7 +59,11 @@ def label_judge(request: HttpRequest, slug: str, pair_id: int) -> HttpResponse:
     form = JudgementForm(request.POST)
     left_side = side_of_token(request.POST.get("shown", ""), pair_id=pair.pk, annotator_id=access.user.pk)
     if not form.is_valid() or left_side is None:
-        sentence = form.sentence() if form.errors else "This form belongs to another pair or person; reload the page."
+        sentence = (
+            form.sentence()
+            if form.errors
+            else "This form belongs to another pair or person; reload the page."
+        )
         return _answer(request, access, problem=sentence, status=400)
     try:
         _record(form, pair=pair, access=access, left_side=left_side)

@@ -62,7 +62,9 @@ def member_remove(request: HttpRequest, slug: str, member_id: int) -> HttpRespon
     membership = get_object_or_404(Membership, pk=member_id, study=access.study)
     try:
         remove_member(membership=membership, actor=access.user)
-        messages.success(request, f"{membership.user.display_name} is no longer in the study; their labels stay.")
+        messages.success(
+            request, f"{membership.user.display_name} is no longer in the study; their labels stay."
+        )
     except MemberRefused as refusal:
         messages.error(request, str(refusal))
     return _back(request, slug, access_lost=membership.user_id == access.user.pk)

@@ -76,7 +76,9 @@ def _list(
 
 
 def _sentence(report: ImportReport) -> str:
-    parts = [f"{report.created} prompts were imported: {report.train} to train on, {report.heldout} held out."]
+    parts = [
+        f"{report.created} prompts were imported: {report.train} to train on, {report.heldout} held out."
+    ]
     if report.duplicates:
         parts.append(f"{report.duplicates} were here already and stay as they are.")
     if report.ignored_keys:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.test import Client
 from django.urls import reverse
@@ -14,7 +16,7 @@ from tests.support.labelling import label, make_annotator, make_pair, make_study
 from tests.support.people import client_of, member_client
 
 pytestmark = pytest.mark.django_db
-LOOPBACK = {"REMOTE_ADDR": "127.0.0.1", "HTTP_HOST": "127.0.0.1:8000"}
+LOOPBACK: dict[str, Any] = {"REMOTE_ADDR": "127.0.0.1", "HTTP_HOST": "127.0.0.1:8000"}
 
 
 @pytest.fixture
@@ -25,8 +27,8 @@ def demo(settings: Settings) -> None:
     create_user(username="private")
 
 
-def press(username: str = "lea", **environment: str):  # type: ignore[no-untyped-def]
-    return Client().post(reverse("demo-login"), {"username": username}, **{**LOOPBACK, **environment})
+def press(username: str = "lea", **environment: Any):  # type: ignore[no-untyped-def]
+    return Client(**{**LOOPBACK, **environment}).post(reverse("demo-login"), {"username": username})
 
 
 @pytest.mark.usefixtures("demo")
@@ -51,9 +53,9 @@ def test_one_click_signs_in_on_this_machine(host: str) -> None:
         {"HTTP_X_REAL_IP": "127.0.0.1"},
     ],
 )
-def test_one_click_does_not_exist_from_elsewhere(environment: dict[str, str]) -> None:
+def test_one_click_does_not_exist_from_elsewhere(environment: dict[str, Any]) -> None:
     assert press(**environment).status_code == 404
-    page = Client().get(reverse("login"), **{**LOOPBACK, **environment}).content.decode()
+    page = Client(**{**LOOPBACK, **environment}).get(reverse("login")).content.decode()
     assert "Try the demo" not in page
     assert 'value="lea"' not in page
 
@@ -62,7 +64,7 @@ def test_one_click_does_not_exist_from_elsewhere(environment: dict[str, str]) ->
 def test_one_click_does_not_exist_outside_the_demo(settings: Settings) -> None:
     settings.DEMO = False
     assert press().status_code == 404
-    assert "Try the demo" not in Client().get(reverse("login"), **LOOPBACK).content.decode()
+    assert "Try the demo" not in Client(**LOOPBACK).get(reverse("login")).content.decode()
 
 
 @pytest.mark.usefixtures("demo")
@@ -73,14 +75,14 @@ def test_one_click_opens_demo_accounts_only(username: str) -> None:
 
 @pytest.mark.usefixtures("demo")
 def test_one_click_needs_a_post_with_its_token() -> None:
-    assert Client().get(reverse("demo-login"), **LOOPBACK).status_code == 405
-    strict = Client(enforce_csrf_checks=True)
-    assert strict.post(reverse("demo-login"), {"username": "lea"}, **LOOPBACK).status_code == 403
+    assert Client(**LOOPBACK).get(reverse("demo-login")).status_code == 405
+    strict = Client(enforce_csrf_checks=True, **LOOPBACK)
+    assert strict.post(reverse("demo-login"), {"username": "lea"}).status_code == 403
 
 
 @pytest.mark.usefixtures("demo")
 def test_the_login_page_offers_the_demo_accounts_here() -> None:
-    page = Client().get(reverse("login"), **LOOPBACK).content.decode()
+    page = Client(**LOOPBACK).get(reverse("login")).content.decode()
     assert "Try the demo" in page
     assert 'value="lea"' in page
     assert "private" not in page
@@ -98,7 +100,9 @@ def test_a_password_signs_in_and_sign_out_is_a_post() -> None:
 
 def test_a_wrong_password_keeps_the_name_and_the_way(settings: Settings) -> None:
     create_user(username="ana")
-    response = Client().post(reverse("login") + "?next=/x/", {"username": "ana", "password": "x", "next": "/x/"})
+    response = Client().post(
+        reverse("login") + "?next=/x/", {"username": "ana", "password": "x", "next": "/x/"}
+    )
     html = response.content.decode()
     assert 'value="ana"' in html
     assert 'name="next" value="/x/"' in html

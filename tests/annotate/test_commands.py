@@ -13,7 +13,15 @@ from django.urls import reverse
 
 from annotate.models import Pair, Preference, Prompt, Role, Split, Study, User, Verdict
 from annotate.selectors.preferences import label_progress, label_usage, labelled_pairs
-from tests.support.labelling import assert_slots_add_up, label, make_annotator, make_pair, make_prompt, make_study, make_user
+from tests.support.labelling import (
+    assert_slots_add_up,
+    label,
+    make_annotator,
+    make_pair,
+    make_prompt,
+    make_study,
+    make_user,
+)
 from tests.support.people import client_of, member_client, outsider_client
 
 pytestmark = pytest.mark.django_db
@@ -46,7 +54,9 @@ def test_import_prompts_names_the_lines_and_writes_nothing(study: Study, tmp_pat
     assert not Prompt.objects.exists()
 
 
-@pytest.mark.parametrize("command", ["import_prompts none FILE", "simulate_labels none --rule shorter --annotator x"])
+@pytest.mark.parametrize(
+    "command", ["import_prompts none FILE", "simulate_labels none --rule shorter --annotator x"]
+)
 def test_a_study_that_is_not_there_is_named_with_those_that_are(study: Study, command: str) -> None:
     with pytest.raises(CommandError, match=r"no study 'none'. Studies: kind-answers"):
         run(*command.split())
@@ -135,7 +145,9 @@ EXPORTED = [
 ]
 
 
-def test_export_preferences_is_trls_conversational_format_of_train_pairs_only(study: Study, tmp_path: Path) -> None:
+def test_export_preferences_is_trls_conversational_format_of_train_pairs_only(
+    study: Study, tmp_path: Path
+) -> None:
     furnish(study)
     out = run("export_preferences", study.slug, "--format", "trl")
     assert [json.loads(line) for line in out.splitlines()] == EXPORTED
@@ -162,7 +174,7 @@ def test_the_export_over_http_streams_the_same_lines_to_leads_only(study: Study)
     response = client_of(User.objects.get(memberships__study=study, memberships__role=Role.LEAD)).get(url)
     assert response.streaming
     assert "attachment" in response["Content-Disposition"]
-    lines = b"".join(response.streaming_content).decode().splitlines()  # type: ignore[arg-type]
+    lines = response.getvalue().decode().splitlines()
     assert [json.loads(line) for line in lines] == EXPORTED
     for role in (Role.VIEWER, Role.ANNOTATOR):
         assert member_client(study, role).get(url).status_code == 403

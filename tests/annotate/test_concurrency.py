@@ -1,4 +1,4 @@
-"""Many annotators at once on a real database file (or PostgreSQL by DATABASE_URL): no pair too often, none lost."""
+"""Many annotators at once on a real database (SQLite, or DATABASE_URL): nothing twice, nothing lost."""
 
 from __future__ import annotations
 
@@ -137,7 +137,9 @@ def test_freezing_while_people_label_leaves_no_label_behind_the_freeze() -> None
     def work(annotator: User) -> None:
         while (leased := lease_next_pair(study=study, annotator=annotator)) is not None:
             try:
-                record_preference(pair=leased.pair, annotator=annotator, verdict=Verdict.A, client_id=uuid.uuid4())
+                record_preference(
+                    pair=leased.pair, annotator=annotator, verdict=Verdict.A, client_id=uuid.uuid4()
+                )
             except LabelRefused:
                 continue
 

@@ -68,7 +68,9 @@ def judge(client: Client, study: Study, html: str, verdict: str = "left", **more
 
 
 def test_the_page_shows_prompt_and_both_responses_under_neutral_names(client: Client, study: Study) -> None:
-    make_pair(study, prompt=make_prompt(study, "What is *this*?"), texts=("one **bold**", "two"), was_cut=True)
+    make_pair(
+        study, prompt=make_prompt(study, "What is *this*?"), texts=("one **bold**", "two"), was_cut=True
+    )
     html = page(client, study)
     for part in ("<em>this</em>", "<strong>bold</strong>", "two", "cut at the length limit", "Both are bad"):
         assert part in html
@@ -96,7 +98,9 @@ def test_verdicts_without_a_side_stay_what_they_are(client: Client, study: Study
     assert (preference.verdict, preference.duration_ms) == (verdict, 1234)
 
 
-def test_verdicts_that_the_study_does_not_offer_are_not_shown_and_refused(client: Client, study: Study) -> None:
+def test_verdicts_that_the_study_does_not_offer_are_not_shown_and_refused(
+    client: Client, study: Study
+) -> None:
     make_pair(study)
     Study.objects.update(allow_tie=False, allow_both_bad=False)
     html = page(client, study)
@@ -108,10 +112,14 @@ def test_verdicts_that_the_study_does_not_offer_are_not_shown_and_refused(client
     assert not Preference.objects.exists()
 
 
-def test_the_answer_to_a_label_is_the_pair_after_the_one_shown_meanwhile(client: Client, study: Study) -> None:
+def test_the_answer_to_a_label_is_the_pair_after_the_one_shown_meanwhile(
+    client: Client, study: Study
+) -> None:
     make_pairs(study, 3)
     first = page(client, study)
-    ahead = client.get(reverse("label-next", args=[study.slug]), {"after": shown_pair(first)}).content.decode()
+    ahead = client.get(
+        reverse("label-next", args=[study.slug]), {"after": shown_pair(first)}
+    ).content.decode()
     assert shown_pair(ahead) != shown_pair(first)
     answer = judge(client, study, first, ahead=str(shown_pair(ahead)))
     third = shown_pair(answer.content.decode())  # type: ignore[attr-defined]
@@ -189,7 +197,9 @@ def expire_and_release() -> None:
     release_expired_leases(timezone.now())
 
 
-def test_a_label_after_the_lease_ran_out_is_taken_with_the_sides_that_were_shown(client: Client, study: Study) -> None:
+def test_a_label_after_the_lease_ran_out_is_taken_with_the_sides_that_were_shown(
+    client: Client, study: Study
+) -> None:
     make_pair(study)
     html = page(client, study)
     left = Lease.objects.get().left_side
@@ -212,9 +222,18 @@ def test_a_label_whose_pair_went_to_a_colleague_is_refused_clearly(client: Clien
 
 @pytest.mark.parametrize(
     "changes",
-    [{"verdict": "a"}, {"verdict": ""}, {"client_id": "x"}, {"shown": ""}, {"shown": "0" * 64}, {"duration_ms": "-1"}],
+    [
+        {"verdict": "a"},
+        {"verdict": ""},
+        {"client_id": "x"},
+        {"shown": ""},
+        {"shown": "0" * 64},
+        {"duration_ms": "-1"},
+    ],
 )
-def test_a_broken_form_is_refused_and_writes_nothing(client: Client, study: Study, changes: dict[str, str]) -> None:
+def test_a_broken_form_is_refused_and_writes_nothing(
+    client: Client, study: Study, changes: dict[str, str]
+) -> None:
     make_pair(study)
     html = page(client, study)
     response = client.post(judge_url(study, shown_pair(html)), {**judgement(html), **changes}, headers=SCRIPT)
@@ -317,7 +336,9 @@ def test_a_pair_that_is_fully_labelled_by_others_is_not_held(client: Client, stu
     ("state", "text", "polls"),
     [(Study.State.PAUSED, "This study is paused", True), (Study.State.CLOSED, "This study is closed", False)],
 )
-def test_empty_while_paused_or_closed(client: Client, study: Study, state: Study.State, text: str, polls: bool) -> None:
+def test_empty_while_paused_or_closed(
+    client: Client, study: Study, state: Study.State, text: str, polls: bool
+) -> None:
     make_pair(study)
     Study.objects.update(state=state)
     html = empty(client, study)
@@ -355,7 +376,7 @@ def test_a_long_conversation_is_folded_and_a_short_one_is_not(client: Client, st
     make_pair(study, prompt=make_prompt(study, messages=chat(1)), priority=1)
     make_pair(study, prompt=make_prompt(study, messages=chat(200)))
     short = page(client, study)
-    assert "<details class=\"turns\"" not in short
+    assert '<details class="turns"' not in short
     long = judge(client, study, short).content.decode()  # type: ignore[attr-defined]
     assert '<details class="turns"' in long
     assert "2 earlier messages" in long
@@ -371,7 +392,9 @@ def test_a_simulated_account_is_told_apart_on_its_screen(study: Study) -> None:
     assert "simulated · rule shorter" in page(client_of(robot), study)
 
 
-def test_nothing_on_the_screen_tells_who_wrote_what_or_how_others_judged(client: Client, study: Study) -> None:
+def test_nothing_on_the_screen_tells_who_wrote_what_or_how_others_judged(
+    client: Client, study: Study
+) -> None:
     Study.objects.update(labels_per_pair=2)
     study.refresh_from_db()
     pair = make_pair(study)
@@ -391,8 +414,8 @@ def test_queries_of_a_label_cycle_do_not_grow(client: Client, study: Study) -> N
             html = judge(client, study, html).content.decode()  # type: ignore[attr-defined]
         counts.append(len(queries))
     assert len(set(counts)) == 1
-    # Session, person, membership and pair: 4; the label: 10; the next lease: 9; the figures: 3. Over HTTP a BEGIN and
-    # COMMIT each are two fewer than here, where savepoints stand in for them.
+    # Session, person, membership and pair: 4; the label: 10; the next lease: 9; the figures: 3. Over HTTP a
+    # BEGIN and COMMIT each are two fewer than here, where savepoints stand in for them.
     assert counts[0] <= 30
 
 

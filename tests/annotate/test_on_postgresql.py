@@ -1,4 +1,4 @@
-"""The labelling services once more on a real PostgreSQL, where rows are locked rather than the whole database."""
+"""The labelling services on a real PostgreSQL, where rows are locked rather than the database."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
-TESTS = ["test_queue.py", "test_preferences.py", "test_concurrency.py", "test_prompt_import.py", "test_prompt_pages.py"]
+TESTS = [
+    "test_queue.py",
+    "test_preferences.py",
+    "test_concurrency.py",
+    "test_prompt_import.py",
+    "test_prompt_pages.py",
+]
 
 
 @pytest.mark.slow
@@ -22,6 +28,8 @@ def test_the_labelling_services_hold_on_postgresql(tmp_path: Path) -> None:
         environment = os.environ | {"DATABASE_URL": server.get_uri(), "STUDIO_HOME": str(tmp_path)}
         paths = [str(Path(__file__).parent / name) for name in TESTS]
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *paths]
-        run = subprocess.run(command, cwd=settings.BASE_DIR, env=environment, capture_output=True, text=True, check=False)
+        run = subprocess.run(
+            command, cwd=settings.BASE_DIR, env=environment, capture_output=True, text=True, check=False
+        )
     assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
     assert "passed" in run.stdout

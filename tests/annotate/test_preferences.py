@@ -62,7 +62,10 @@ def test_the_same_form_with_another_verdict_corrects_the_label_and_keeps_the_fir
     for verdict in (Verdict.A, Verdict.TIE):
         record_preference(pair=pair, annotator=ana, verdict=verdict, client_id=client_id)
     assert Preference.objects.get().verdict == Verdict.TIE
-    assert list(PreferenceRevision.objects.values_list("verdict", "action")) == [("a", "recorded"), ("tie", "changed")]
+    assert list(PreferenceRevision.objects.values_list("verdict", "action")) == [
+        ("a", "recorded"),
+        ("tie", "changed"),
+    ]
 
 
 def test_a_form_of_somebody_else_is_refused() -> None:
@@ -146,7 +149,9 @@ def test_withdrawn_pairs_and_closed_studies_take_no_labels() -> None:
         label(other, ana)
 
 
-@pytest.mark.parametrize(("field", "verdict"), [("allow_tie", Verdict.TIE), ("allow_both_bad", Verdict.BOTH_BAD)])
+@pytest.mark.parametrize(
+    ("field", "verdict"), [("allow_tie", Verdict.TIE), ("allow_both_bad", Verdict.BOTH_BAD)]
+)
 def test_a_verdict_that_the_study_does_not_offer_is_refused(field: str, verdict: Verdict) -> None:
     study = make_study()
     Study.objects.update(**{field: False})
@@ -201,7 +206,10 @@ def test_an_undone_label_stays_in_the_revisions() -> None:
     ana = make_annotator(study)
     label(make_pair(study), ana, Verdict.TIE)
     undo_preference(study=study, annotator=ana)
-    assert list(PreferenceRevision.objects.values_list("verdict", "action")) == [("tie", "recorded"), ("tie", "undone")]
+    assert list(PreferenceRevision.objects.values_list("verdict", "action")) == [
+        ("tie", "recorded"),
+        ("tie", "undone"),
+    ]
 
 
 def test_undo_takes_back_a_skip_made_by_mistake() -> None:

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from annotate.errors import PromptFileError
-from annotate.models import AuditEntry, Prompt, Split
+from annotate.models import AuditEntry, Prompt, Split, Study
 from annotate.prompt_lines import canonical_messages, split_of_hash
 from annotate.services.prompts import MAX_LINE_BYTES, import_prompts, read_lines
 from tests.support.labelling import make_study
@@ -34,7 +34,9 @@ def test_chats_and_plain_texts_are_imported_in_order() -> None:
         {"role": "assistant", "content": "Hello"},
         {"role": "user", "content": "Bye"},
     ]
-    content = lines({"messages": chat, "id": 7, "tags": ["small talk"]}, {"prompt": "Why?"}, {"prompt": chat[1:2]})
+    content = lines(
+        {"messages": chat, "id": 7, "tags": ["small talk"]}, {"prompt": "Why?"}, {"prompt": chat[1:2]}
+    )
     report = import_prompts(study=make_study(), lines=content, heldout_share=0)
     assert (report.created, report.train, report.heldout, report.duplicates) == (3, 3, 0, 0)
     first, second, third = Prompt.objects.order_by("position")
@@ -74,7 +76,7 @@ def test_the_content_decides_the_split_where_the_line_does_not() -> None:
     second = make_study(name="second")
     import_prompts(study=second, lines=content[::-1], heldout_share=0.3)
 
-    def heldout(study: object) -> set[str]:
+    def heldout(study: Study) -> set[str]:
         prompts = Prompt.objects.filter(study=study, split=Split.HELDOUT)
         return set(prompts.values_list("content_hash", flat=True))
 
@@ -89,7 +91,11 @@ def test_a_larger_share_only_adds_to_the_held_out_prompts() -> None:
 
 
 def test_the_line_says_where_it_belongs() -> None:
-    content = lines({"prompt": "a", "split": "heldout"}, {"prompt": "b", "split": "train"}, {"prompt": "c", "split": "test"})
+    content = lines(
+        {"prompt": "a", "split": "heldout"},
+        {"prompt": "b", "split": "train"},
+        {"prompt": "c", "split": "test"},
+    )
     report = import_prompts(study=make_study(), lines=content, heldout_share=0.9)
     assert (report.train, report.heldout) == (1, 2)
 
@@ -171,7 +177,10 @@ def test_a_share_out_of_range_is_refused(share: float) -> None:
 
 def test_keys_that_are_not_used_are_named() -> None:
     content = lines({"prompt": "a", "source": "x"}, {"prompt": "b", "url": "y"})
-    assert import_prompts(study=make_study(), lines=content, heldout_share=0).ignored_keys == ("source", "url")
+    assert import_prompts(study=make_study(), lines=content, heldout_share=0).ignored_keys == (
+        "source",
+        "url",
+    )
 
 
 def test_an_import_leaves_an_audit_entry() -> None:

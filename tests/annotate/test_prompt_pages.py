@@ -98,7 +98,9 @@ def test_a_file_is_imported_and_the_page_says_what_came_in(lead: Client, study: 
     assert AuditEntry.objects.filter(action="prompts.imported", actor__isnull=False).exists()
 
 
-def test_faults_are_listed_line_by_line_under_the_form_and_nothing_is_written(lead: Client, study: Study) -> None:
+def test_faults_are_listed_line_by_line_under_the_form_and_nothing_is_written(
+    lead: Client, study: Study
+) -> None:
     response = send(lead, study, b'{"prompt": "good"}\nbroken\n{"prompt": ""}\n', "35")
     html = response.content.decode()
     assert response.status_code == 400
@@ -125,7 +127,9 @@ def test_an_oversized_file_is_refused_before_it_is_read(
 
 
 @pytest.mark.parametrize("percent", ["-1", "91", "x", ""])
-def test_a_share_that_makes_no_sense_is_refused_at_its_field(lead: Client, study: Study, percent: str) -> None:
+def test_a_share_that_makes_no_sense_is_refused_at_its_field(
+    lead: Client, study: Study, percent: str
+) -> None:
     response = send(lead, study, b'{"prompt": "a"}\n', percent)
     assert response.status_code == 400
     assert 'class="errorlist"' in response.content.decode()

@@ -63,7 +63,12 @@ def test_settings_are_saved_and_audited(lead: Client, study: Study) -> None:
     assert (study.name, study.slug, study.state) == ("Kinder answers", slug, "paused")
     assert (study.lease_seconds, study.allow_tie, study.allow_both_bad) == (300, False, True)
     entry = AuditEntry.objects.get(action="study.changed")
-    assert entry.details == {"name": "Kinder answers", "state": "paused", "lease_seconds": 300, "allow_tie": False}
+    assert entry.details == {
+        "name": "Kinder answers",
+        "state": "paused",
+        "lease_seconds": 300,
+        "allow_tie": False,
+    }
 
 
 def test_saving_without_a_change_writes_nothing(lead: Client, study: Study) -> None:
@@ -85,7 +90,14 @@ def test_a_new_overlap_holds_for_open_pairs_and_takes_nobodys_label_away(lead: C
 
 @pytest.mark.parametrize(
     "change",
-    [{"name": ""}, {"name": "x" * 121}, {"state": "x"}, {"labels_per_pair": "0"}, {"labels_per_pair": "21"}, {"lease_minutes": "0"}],
+    [
+        {"name": ""},
+        {"name": "x" * 121},
+        {"state": "x"},
+        {"labels_per_pair": "0"},
+        {"labels_per_pair": "21"},
+        {"lease_minutes": "0"},
+    ],
 )
 def test_settings_that_make_no_sense_are_refused_at_their_field(
     lead: Client, study: Study, change: dict[str, str]
@@ -238,7 +250,9 @@ def test_a_removed_member_leaves_labels_and_gives_pairs_back(lead: Client, study
 
 
 def test_simulated_members_are_marked(lead: Client, study: Study) -> None:
-    Membership.objects.create(user=make_user("robot", simulated_rule="shorter"), study=study, role=Role.ANNOTATOR)
+    Membership.objects.create(
+        user=make_user("robot", simulated_rule="shorter"), study=study, role=Role.ANNOTATOR
+    )
     html = lead.get(reverse("study-settings", args=[study.slug])).content.decode()
     assert "simulated · rule shorter" in html
 

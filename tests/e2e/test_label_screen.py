@@ -1,4 +1,4 @@
-"""The labelling screen in a real browser: keys, the pair fetched ahead, hostile output, lost networks, phones."""
+"""The labelling screen in a real browser: keys, fetching ahead, hostile output, lost networks, phones."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from django.urls import reverse
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Dialog, Page, Route, expect
 
 from annotate.models import Lease, Pair, Preference, Skip, Study, User
 from annotate.services.pairs import freeze_batch
@@ -121,7 +121,9 @@ def test_the_pair_fetched_ahead_is_shown_before_the_server_has_answered(
     assert Preference.objects.count() == 1
 
 
-def test_enter_without_a_verdict_asks_for_one_and_sends_nothing(open_page: OpenPage, study: Study, ana: User) -> None:
+def test_enter_without_a_verdict_asks_for_one_and_sends_nothing(
+    open_page: OpenPage, study: Study, ana: User
+) -> None:
     make_pair(study)
     page = open_label(open_page(ana), study)
     page.keyboard.press("Enter")
@@ -129,7 +131,9 @@ def test_enter_without_a_verdict_asks_for_one_and_sends_nothing(open_page: OpenP
     assert not Preference.objects.exists()
 
 
-def test_help_lists_the_keys_and_keys_are_dead_while_it_is_open(open_page: OpenPage, study: Study, ana: User) -> None:
+def test_help_lists_the_keys_and_keys_are_dead_while_it_is_open(
+    open_page: OpenPage, study: Study, ana: User
+) -> None:
     make_pair(study)
     page = open_label(open_page(ana), study)
     page.keyboard.press("?")
@@ -195,8 +199,14 @@ def test_hostile_output_is_harmless(open_page: OpenPage, study: Study, ana: User
     pages = [reverse("label", args=[study.slug]), reverse("prompt-detail", args=[study.slug, prompt.pk])]
     pages += [reverse("prompt-list", args=[study.slug])]
     page = open_page(lead)
-    dialogs, requests = [], []
-    page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+    dialogs: list[str] = []
+    requests: list[str] = []
+
+    def refuse(dialog: Dialog) -> None:
+        dialogs.append(dialog.message)
+        dialog.dismiss()
+
+    page.on("dialog", refuse)
     page.on("request", lambda request: requests.append(request.url))
     for address in pages:
         page.goto(address)
@@ -275,7 +285,9 @@ def test_a_lost_session_keeps_the_label_until_the_person_is_back(
     until(lambda: Preference.objects.count() == 1)
 
 
-def test_an_answer_that_got_lost_does_not_make_a_second_label(open_page: OpenPage, study: Study, ana: User) -> None:
+def test_an_answer_that_got_lost_does_not_make_a_second_label(
+    open_page: OpenPage, study: Study, ana: User
+) -> None:
     make_pairs(study, 2)
     page = open_label(open_page(ana), study)
     lost: list[int] = []
@@ -295,7 +307,9 @@ def test_an_answer_that_got_lost_does_not_make_a_second_label(open_page: OpenPag
     assert_slots_add_up(study)
 
 
-def test_a_frozen_round_is_told_and_the_next_pair_follows(open_page: OpenPage, study: Study, ana: User) -> None:
+def test_a_frozen_round_is_told_and_the_next_pair_follows(
+    open_page: OpenPage, study: Study, ana: User
+) -> None:
     make_pair(study, batch=1, priority=1)
     later = make_pair(study, batch=2)
     page = open_label(open_page(ana), study)
@@ -308,7 +322,9 @@ def test_a_frozen_round_is_told_and_the_next_pair_follows(open_page: OpenPage, s
     assert not Preference.objects.exists()
 
 
-def test_the_empty_state_tells_the_truth_and_replaces_itself(open_page: OpenPage, study: Study, ana: User) -> None:
+def test_the_empty_state_tells_the_truth_and_replaces_itself(
+    open_page: OpenPage, study: Study, ana: User
+) -> None:
     set_queue_notice(study=study, text="New pairs are being sampled; 0 are here so far.")
     page = open_label(open_page(ana), study)
     expect(page.locator("#stage")).to_contain_text("No pairs yet")
@@ -323,7 +339,9 @@ def test_the_empty_state_tells_the_truth_and_replaces_itself(open_page: OpenPage
     assert duration < 5_000
 
 
-def test_two_tabs_show_the_same_pair_and_label_it_once(open_context: OpenContext, study: Study, ana: User) -> None:
+def test_two_tabs_show_the_same_pair_and_label_it_once(
+    open_context: OpenContext, study: Study, ana: User
+) -> None:
     make_pairs(study, 3)
     context = open_context(ana)
     one, other = open_label(context.new_page(), study), open_label(context.new_page(), study)

@@ -25,7 +25,7 @@ OpenPage = Callable[..., Page]
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
-    """Start the browser once. Playwright keeps an event loop in this thread, so Django is told that it is in order."""
+    """Start the browser once; Playwright keeps an event loop in this thread, which Django must allow."""
     path = chromium_path()
     if path is None:
         pytest.skip("no Chromium")
@@ -44,7 +44,9 @@ def open_context(chromium: Browser, live_server: LiveServer) -> Iterator[OpenCon
     """Return a function that opens a context, signed in as `user` where one is given."""
     contexts: list[BrowserContext] = []
 
-    def open_one(user: User | None = None, *, phone: bool = False, dark: bool = False, js: bool = True) -> BrowserContext:
+    def open_one(
+        user: User | None = None, *, phone: bool = False, dark: bool = False, js: bool = True
+    ) -> BrowserContext:
         context = chromium.new_context(
             base_url=live_server.url,
             viewport=PHONE if phone else WIDE,  # type: ignore[arg-type]
@@ -79,4 +81,6 @@ def sign_in(context: BrowserContext, *, user: User, url: str) -> None:
     session[BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[-1]
     session[HASH_SESSION_KEY] = user.get_session_auth_hash()
     session.save()
-    context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": str(session.session_key), "url": url}])
+    context.add_cookies(
+        [{"name": settings.SESSION_COOKIE_NAME, "value": str(session.session_key), "url": url}]
+    )

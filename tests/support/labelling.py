@@ -34,7 +34,11 @@ def make_annotator(study: Study, username: str = "ana") -> User:
 
 
 def make_prompt(
-    study: Study, text: str = "Why is the sky blue?", *, split: Split = Split.TRAIN, messages: list[dict[str, str]] | None = None
+    study: Study,
+    text: str = "Why is the sky blue?",
+    *,
+    split: Split = Split.TRAIN,
+    messages: list[dict[str, str]] | None = None,
 ) -> Prompt:
     messages = messages or [{"role": "user", "content": text}]
     return Prompt.objects.create(
@@ -77,7 +81,9 @@ def next_pair(study: Study, annotator: User, *, beyond: int | None = None) -> Le
     return leased
 
 
-def label(pair: Pair, annotator: User, verdict: Verdict = Verdict.A, *, side: Side | None = Side.A) -> Preference:
+def label(
+    pair: Pair, annotator: User, verdict: Verdict = Verdict.A, *, side: Side | None = Side.A
+) -> Preference:
     return record_preference(
         pair=pair, annotator=annotator, verdict=verdict, client_id=uuid.uuid4(), shown_left=side
     )

@@ -15,7 +15,10 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("study", help="the study's slug or name")
         parser.add_argument(
-            "--format", choices=["trl"], default="trl", help="trl: prompt, chosen, rejected as lists of messages"
+            "--format",
+            choices=["trl"],
+            default="trl",
+            help="trl: prompt, chosen, rejected as lists of messages",
         )
         parser.add_argument("--output", type=Path, help="a file; without it, standard output")
         parser.add_argument("--metadata", action="store_true", help="add where each preference came from")

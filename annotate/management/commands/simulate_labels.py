@@ -16,7 +16,9 @@ class Command(BaseCommand):
         parser.add_argument("study", help="the study's slug or name")
         parser.add_argument("--rule", required=True, choices=sorted(RULES))
         parser.add_argument(
-            "--annotator", required=True, help="a simulated account; it is made when there is none of this name"
+            "--annotator",
+            required=True,
+            help="a simulated account; it is made when there is none of this name",
         )
         parser.add_argument("--limit", type=int, help="stop after this many labels")
 
@@ -25,9 +27,7 @@ class Command(BaseCommand):
             raise CommandError(f"--limit = {options['limit']} must be at least 1; leave it out to label all.")
         study = study_named(options["study"])
         try:
-            annotator = simulated_annotator(
-                study=study, username=options["annotator"], rule=options["rule"]
-            )
+            annotator = simulated_annotator(study=study, username=options["annotator"], rule=options["rule"])
         except Refused as refusal:
             raise CommandError(str(refusal)) from None
         report = label_by_rule(study=study, annotator=annotator, limit=options["limit"])
