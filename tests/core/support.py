@@ -1,0 +1,124 @@
+"""What the trainer's tests share: examples, run directories, and a loaded job."""
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from training.core.config import RunConfig, parse_config, read_config
+from training.core.encode import EncodedPair, EncodingRules, encode_pairs
+from training.core.logps import pair_logps_function
+from training.core.modeling import (
+    encoding_rules,
+    find_base,
+    load_base,
+    load_policy,
+    load_tokenizer,
+    trainable_parameters,
+)
+from training.core.rundir import DpoExample, RunDirectory, write_run_directory
+from training.core.schedule import Plan
+from training.core.step import DpoRun
+from training.core.trainer import reference_logps
+
+END = 257
+WORDS = ("river", "because", "small", "often", "light", "never", "house", "idea", "blue", "sings")
+
+
+def config(base: Path, **changes: Any) -> RunConfig:
+    """A small float32 run; `optimizer` given here is merged into the usual one."""
+    optimizer = {"learning_rate": 5e-3, "epochs": 2, "pairs_per_step": 2, "warmup_ratio": 0.0}
+    values: dict[str, Any] = {
+        "base_model": str(base),
+        "lora": {"r": 4, "alpha": 8},
+        "dtype": "float32",
+        "checkpoint_every": 2,
+        **changes,
+        "optimizer": {**optimizer, **changes.get("optimizer", {})},
+    }
+    return parse_config(values)
+
+
+def example(number: int, **changes: Any) -> DpoExample:
+    """A preference whose texts differ with its number."""
+    words = random.Random(number)
+    values: dict[str, Any] = {
+        "id": f"pair-{number}",
+        "prompt": ({"role": "user", "content": " ".join(words.choices(WORDS, k=2))},),
+        "chosen": ({"role": "assistant", "content": " ".join(words.choices(WORDS, k=3))},),
+        "rejected": ({"role": "assistant", "content": " ".join(words.choices(WORDS, k=5))},),
+    }
+    return DpoExample(**{**values, **changes})
+
+
+def write_run(path: Path, *, base: Path, examples: Sequence[DpoExample], **changes: Any) -> RunDirectory:
+    """A frozen run directory."""
+    write_run_directory(path, config=config(base, **changes), examples=examples)
+    return RunDirectory(path)
+
+
+def rules(settings: RunConfig) -> EncodingRules:
+    base = find_base(settings)
+    return encoding_rules(settings, base=base, tokenizer=load_tokenizer(base))
+
+
+def load_job(run: RunDirectory, *, weights_seed: int | None = None) -> DpoRun:
+    """Everything that a step needs; with a seed, the adapter's weights are made random instead of nothing."""
+    settings = read_config(run.config)
+    base = find_base(settings)
+    tokenizer = load_tokenizer(base)
+    pairs = encode_pairs(run.examples, tokenizer=tokenizer, rules=rules(settings)).items
+    policy = load_policy(settings, model=load_base(settings, base=base), trainable=True)
+    if weights_seed is not None:
+        shake(policy, seed=weights_seed)
+    pair_logps = pair_logps_function(policy)
+    return DpoRun(
+        run=run,
+        config=settings,
+        base=base,
+        policy=policy,
+        optimizer=torch.optim.AdamW(trainable_parameters(policy).values(), lr=1e-3, weight_decay=0.0),
+        pair_logps=pair_logps,
+        pairs=pairs,
+        references=reference_logps(policy, pairs=pairs, pair_logps=pair_logps),
+        plan=Plan(
+            pairs=len(pairs),
+            pairs_per_step=settings.optimizer.pairs_per_step,
+            epochs=settings.optimizer.epochs,
+            seed=settings.seed,
+        ),
+    )
+
+
+def shake(policy: nn.Module, *, seed: int) -> None:
+    """Give the adapter random weights, so that policy and reference differ."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in trainable_parameters(policy).values():
+            weight.copy_(torch.randn(weight.shape, generator=generator) * 0.1)
+
+
+def gradients(policy: nn.Module) -> dict[str, torch.Tensor]:
+    """The gradients on the trainable weights, by name."""
+    found = {name: weight.grad for name, weight in trainable_parameters(policy).items()}
+    return {name: gradient.clone() for name, gradient in found.items() if gradient is not None}
+
+
+def random_pair(*, prompt: int, chosen: int, rejected: int, seed: int = 0) -> EncodedPair:
+    """A pair of random tokens of the given lengths; token 0 is among them."""
+    numbers = random.Random(seed)
+
+    def tokens(count: int) -> tuple[int, ...]:
+        return (0, *numbers.choices(range(256), k=count - 1))
+
+    return EncodedPair(
+        id="random",
+        prompt=tokens(prompt),
+        chosen=tokens(chosen),
+        rejected=tokens(rejected)[::-1],
+        p=1.0,
+        weight=1.0,
+    )
