@@ -130,13 +130,19 @@
     const job = { kind: isSkip ? "skip" : "label", pair, url: isSkip ? submitter.formAction : form.action };
     job.body = bodyOf(form, submitter, pair);
     tellProblem("");
-    if (heldJob && heldJob.pair === pair) {
-      Object.assign(heldJob, job);
+    if (heldJob?.pair === pair) {
+      outbox.amend(heldJob, job);
       return outbox.retry();
     }
     say(isSkip ? "Skipping…" : "Saving…");
     goOn();
     return outbox.add(job);
+  }
+  // While a label waits to be sent, what is highlighted is what will be sent.
+  function amendHeld() {
+    const form = verdictForm();
+    if (!form || heldJob?.pair !== shownPair() || heldJob.kind !== "label") return;
+    outbox.amend(heldJob, { body: bodyOf(form, form.querySelector("[data-submit]"), heldJob.pair) });
   }
   function undo(form) {
     if (waiting) return;
@@ -201,6 +207,7 @@
     const input = verdictForm()?.querySelector(`[name=verdict][value=${value}]`);
     if (!input || (waiting && !heldJob)) return;
     input.checked = true;
+    amendHeld();
     stage().focus({ preventScroll: true });
   }
   function pressed(event) {
@@ -240,7 +247,9 @@
     if (event.detail > 0 && root.contains(event.target) && isPressable(event.target)) stage().focus({ preventScroll: true });
   });
   document.addEventListener("change", (event) => {
-    if (event.target.matches("[name=verdict]") && !event.target.matches(":focus-visible")) stage().focus({ preventScroll: true });
+    if (!event.target.matches("[name=verdict]")) return;
+    amendHeld();
+    if (!event.target.matches(":focus-visible")) stage().focus({ preventScroll: true });
   });
 
   find("[data-unsaved-retry]").addEventListener("click", () => outbox.retry());
@@ -256,7 +265,9 @@
   document.addEventListener("htmx:beforeSwap", (event) => {
     const html = event.detail.xhr.responseText;
     const fresh = new DOMParser().parseFromString(html, "text/html").querySelector("#stage");
-    if (fresh && stage().contains(event.detail.elt)) event.detail.shouldSwap = fresh.textContent !== stage().textContent;
+    if (!stage().contains(event.detail.elt)) return;
+    if (!fresh) location.reload();
+    event.detail.shouldSwap = Boolean(fresh) && fresh.textContent !== stage().textContent;
   });
   document.addEventListener("htmx:afterSettle", () => {
     if (!shownPair() || clockOf === shownPair()) return;

@@ -49,6 +49,12 @@
       this.#run();
     }
 
+    // Say something else instead of what waits; if that is on its way already, this follows it.
+    amend(job, changes) {
+      Object.assign(job, changes);
+      job.version = (job.version || 0) + 1;
+    }
+
     retry() {
       if (this.#wake) this.#wake();
     }
@@ -59,7 +65,9 @@
       let wait = 1000;
       while (this.#jobs.length) {
         const job = this.#jobs[0];
+        const sent = job.version;
         const outcome = await post(job);
+        if (!outcome.again && job.version !== sent) continue;
         if (outcome.again) {
           this.onHeld(job, outcome.again);
           await new Promise((resolve) => {

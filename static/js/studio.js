@@ -65,6 +65,13 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   }, { once: true });
 });
 
+// Without a session the server answers with its login page, which must never land inside another one.
+document.addEventListener("htmx:beforeSwap", (event) => {
+  if (!new URL(event.detail.xhr.responseURL).pathname.endsWith("/login/")) return;
+  event.detail.shouldSwap = false;
+  if (!isAnswered(event)) location.reload();
+});
+
 // A button that takes a moment says so: data-busy is its text while its form is on its way.
 document.addEventListener("submit", (event) => {
   const button = event.submitter;

@@ -339,6 +339,18 @@ def test_the_empty_state_tells_the_truth_and_replaces_itself(
     assert duration < 5_000
 
 
+def test_a_screen_that_waits_asks_to_sign_in_again_when_the_session_ended(
+    open_context: OpenContext, study: Study, ana: User
+) -> None:
+    context = open_context(ana)
+    page = open_label(context.new_page(), study)
+    expect(page.locator("#queue-empty-title")).to_have_text("No pairs yet")
+    context.clear_cookies(name="sessionid")
+    expect(page.get_by_label("Password")).to_be_visible(timeout=12_000)
+    assert "next=" in page.url
+    expect(page.locator("#stage")).to_have_count(0)
+
+
 def test_two_tabs_show_the_same_pair_and_label_it_once(
     open_context: OpenContext, study: Study, ana: User
 ) -> None:
