@@ -31,7 +31,9 @@ def test_web_process_imports_no_machine_learning_library() -> None:
     assert loaded.isdisjoint({"torch", "transformers", "peft", "vllm"})
 
 
-@pytest.mark.parametrize("module", ["training.core.config", "training.core.rundir", "training.serving.client"])
+@pytest.mark.parametrize(
+    "module", ["training.core.config", "training.core.rundir", "training.serving.client"]
+)
 def test_what_the_web_side_uses_of_trainer_and_serving_is_light(module: str) -> None:
     loaded = modules_after(f"import {module}")
     assert loaded.isdisjoint({"torch", "transformers", "peft", "vllm", "django"})

@@ -114,7 +114,9 @@ def furnish(study: Study, *, round_number: int) -> dict[str, int]:
         batch=round_number,
     )
     opened: Round = make_round(study, number=round_number)
-    run = Run.objects.create(round=opened, number=1, config={}, receipt={}, dataset_sha256="", directory="runs/x")
+    run = Run.objects.create(
+        round=opened, number=1, config={}, receipt={}, dataset_sha256="", directory="runs/x"
+    )
     job: Job = make_job(study, round=opened)
     extra, _ = create_user(username=f"extra-{study.slug}")
     member: Membership = add_member(study=study, user=extra, role=Role.ANNOTATOR, actor=None)

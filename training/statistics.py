@@ -27,14 +27,20 @@ def wilson_interval(*, wins: float, trials: int) -> Interval:
     Raises ValueError without trials or with wins outside 0 … trials.
     """
     if trials < 1 or not 0 <= wins <= trials:
-        raise ValueError(f"wins = {wins} of trials = {trials}: wins must lie in 0 … trials and trials be at least 1")
+        raise ValueError(
+            f"wins = {wins} of trials = {trials}: wins must lie in 0 … trials and trials be at least 1"
+        )
     share = wins / trials
     z2 = NORMAL_95**2
     centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
     half = NORMAL_95 * sqrt(share * (1 - share) / trials + z2 / (4 * trials**2)) / (1 + z2 / trials)
     # At the ends rounding would leave the interval a hair short of the share itself.
     return Interval(
-        share=share, low=min(share, centre - half), high=max(share, centre + half), prompts=trials, method="wilson"
+        share=share,
+        low=min(share, centre - half),
+        high=max(share, centre + half),
+        prompts=trials,
+        method="wilson",
     )
 
 

@@ -5,14 +5,18 @@ import os
 import sys
 from pathlib import Path
 
-from dpo_studio.loop.product import LoopFailed, running_product
+from dpo_studio.loop.product import LoopFailed, environment, running_product
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m dpo_studio.loop", description=__doc__)
     parser.add_argument("--rounds", type=int, default=2, help="how many rounds to go (default: 2)")
-    parser.add_argument("--rule", default="shorter", help="what the simulated annotator prefers (default: shorter)")
-    parser.add_argument("--home", type=Path, help="scratch STUDIO_HOME (default: $STUDIO_HOME, else var/loop)")
+    parser.add_argument(
+        "--rule", default="shorter", help="what the simulated annotator prefers (default: shorter)"
+    )
+    parser.add_argument(
+        "--home", type=Path, help="scratch STUDIO_HOME (default: $STUDIO_HOME, else var/loop)"
+    )
     parser.add_argument("--port", type=int, default=int(os.environ.get("PORT") or 8765))
     parser.add_argument("--output", type=Path, help="where to write loop.json (default: in the scratch home)")
     arguments = parser.parse_args()
@@ -25,9 +29,12 @@ def main() -> int:
     arguments = parse_arguments()
     home = (arguments.home or Path(os.environ.get("STUDIO_HOME") or "var/loop")).resolve()
     output = arguments.output or home / "loop.json"
+    os.environ.update(
+        environment(home=home, port=arguments.port)
+    )  # so that Django here reads the same database
     try:
         with running_product(home=home, port=arguments.port):
-            from dpo_studio.loop.journey import go_around  # reads settings, which STUDIO_HOME decides
+            from dpo_studio.loop.journey import go_around  # reads settings when it is imported
 
             go_around(port=arguments.port, rounds=arguments.rounds, rule=arguments.rule, output=output)
     except LoopFailed as error:

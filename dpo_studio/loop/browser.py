@@ -93,5 +93,7 @@ class Browser:
 
     def _read(self, response: httpx.Response) -> Page:
         if response.status_code >= 400:
-            raise LoopFailed(f"{response.request.method} {response.request.url.path} answered {response.status_code}")
+            raise LoopFailed(
+                f"{response.request.method} {response.request.url.path} answered {response.status_code}"
+            )
         return parse_page(response.text, path=response.request.url.path)

@@ -24,14 +24,16 @@ class LoopFailed(Exception):
 def running_product(*, home: Path, port: int) -> Iterator[None]:
     """Start every process in an emptied `home` on 127.0.0.1:`port`; stop them all at the end.
 
-    Sets STUDIO_HOME and PORT for this process too, so that Django reads the same database.
     Raises LoopFailed when `home` is not a scratch folder of an earlier loop or the web does not answer.
     """
     prepare_scratch_home(home)
-    os.environ.update(environment(home=home, port=port))
     with (home / "up.log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "dpo_studio.processes", "up"], stdout=log, stderr=log, start_new_session=True
+            [sys.executable, "-m", "dpo_studio.processes", "up"],
+            env={**os.environ, **environment(home=home, port=port)},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
         try:
             wait_for_web(process=process, port=port, log=home / "up.log")
@@ -63,7 +65,9 @@ def wait_for_web(*, process: subprocess.Popen[bytes], port: int, log: Path) -> N
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise LoopFailed(f"the processes did not start (exit {process.returncode}):\n{log.read_text()[-2000:]}")
+            raise LoopFailed(
+                f"the processes did not start (exit {process.returncode}):\n{log.read_text()[-2000:]}"
+            )
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=2):
                 return

@@ -47,7 +47,8 @@ def build_report(*, study: Study, rule: str, seconds: float) -> LoopReport:
         samples_per_prompt=study.recipe.heldout_samples,
         seconds=round(seconds, 1),
         policies=[
-            policy_row(policy, own=sampled[policy.number], reference=sampled[0], rule=rule) for policy in policies
+            policy_row(policy, own=sampled[policy.number], reference=sampled[0], rule=rule)
+            for policy in policies
         ],
     )
 
@@ -88,7 +89,11 @@ def win_over(
     prefers = rule_named(rule)
     return win_interval(
         [
-            [OUTCOME[prefers(mine.response.text, theirs.response.text)] for mine in own[prompt] for theirs in others]
+            [
+                OUTCOME[prefers(mine.response.text, theirs.response.text)]
+                for mine in own[prompt]
+                for theirs in others
+            ]
             for prompt, others in reference.items()
             if prompt in own
         ]
@@ -96,8 +101,12 @@ def win_over(
 
 
 def print_report(report: LoopReport, *, output: Path) -> None:
-    print(f"\nStudy {report.study}, every label simulated by the rule “{report.rule}”, {report.seconds / 60:.1f} minutes")
-    print(f"{'policy':>8} {'pairs':>6} {'accuracy':>9} {'margin':>8} {'tokens':>7} {'words':>6}  rule prefers it to SFT")
+    print(
+        f"\nStudy {report.study}, every label simulated by the rule “{report.rule}”, {report.seconds / 60:.1f} minutes"
+    )
+    print(
+        f"{'policy':>8} {'pairs':>6} {'accuracy':>9} {'margin':>8} {'tokens':>7} {'words':>6}  rule prefers it to SFT"
+    )
     for row in report.policies:
         print(
             f"{row.policy:>8} {figure(row.pairs, '6d')} {figure(row.accuracy, '9.3f')} {figure(row.margin, '8.3f')}"
