@@ -11,13 +11,14 @@ from annotate.errors import PromptFileError
 from annotate.models import Role, User
 from annotate.services.prompts import read_lines
 from training.selectors.compare import CompareQuery
+from training.services.base_models import BaseModelError, check_base_model
 from training.services.studies import Member
 
 ORDERS = ("changed", "prompt")
 
 
 class StudyForm(forms.Form):
-    """A new study. The base model and the prompt file are checked by the services that use them."""
+    """A new study. What the lines of the prompt file hold is checked by the service that reads them."""
 
     name = forms.CharField(
         max_length=120, help_text="What people will call it, for example “Shorter answers”."
@@ -62,6 +63,12 @@ class StudyForm(forms.Form):
         help_text="One user name a line and a role: annotator (the default), viewer or lead. You are lead "
         "already.",
     )
+
+    def clean_base_model(self) -> str:
+        try:
+            return check_base_model(self.cleaned_data["base_model"]).path_or_id
+        except BaseModelError as error:
+            raise forms.ValidationError(str(error)) from error
 
     def clean_prompts(self) -> Any:
         upload = self.cleaned_data["prompts"]
@@ -121,7 +128,9 @@ def member_fault(line: list[str], *, users: dict[str, User]) -> str:
     if len(line) > 2 or (len(line) == 2 and line[1].lower() not in Role.values):
         return f"“{' '.join(line)}” is not a user name and a role; the roles are {', '.join(Role.values)}."
     if line[0] not in users:
-        return f"There is no user “{line[0]}”; make the account first, or leave the line out."
+        return (
+            f"There is no user “{line[0]}”; leave the line out and add the person on the settings page later."
+        )
     return ""
 
 

@@ -219,7 +219,7 @@ def test_before_the_first_round_the_page_says_how_responses_come(world: PageWorl
 def test_held_out_sampling_under_way_is_told_with_its_progress(world: PageWorld, reference: Policy) -> None:
     add_job(world.study, kind=Job.Kind.HELDOUT, state=Job.State.RUNNING, policy=reference, done=1, total=4)
     html = page(world)
-    assert "Held-out responses of SFT reference: 1 of 4 responses." in html
+    assert "Held-out responses of the SFT reference: 1 of 4 responses." in html
     assert "The first responses appear here as they come." in html
 
 

@@ -122,7 +122,8 @@ def test_upload_above_the_limit_is_refused(world: PageWorld, model_folder: Path,
 def test_base_model_that_does_not_exist_is_named_and_the_rest_stays_typed(
     world: PageWorld, model_folder: Path
 ) -> None:
-    html = refused(world.lead, typed(model_folder, base_model="/no/such/folder"))
+    html = refused(world.lead, typed(model_folder, base_model="/no/such/folder", heldout_percent="95"))
+    assert "between 0 and 90 per cent" in error_beside(html, "heldout_percent")
     assert "/no/such/folder" in error_beside(html, "base_model")
     assert 'value="/no/such/folder"' in html
     assert 'value="Kind answers"' in html

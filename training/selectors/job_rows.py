@@ -7,7 +7,7 @@ from django.db.models import OuterRef, Subquery
 from django.utils import timezone
 
 from annotate.models import Study
-from training.models import Attempt, Job, Round
+from training.models import Attempt, Job, Policy, Round
 from training.services.jobs import HEARTBEAT_SECONDS, LEASE
 
 # A rate from the first moments misleads: say nothing about the time left before this much has been seen.
@@ -136,14 +136,19 @@ def job_row(job: Job, *, lease_until: datetime | None, now: datetime) -> JobRow:
 def job_title(job: Job) -> str:
     match job.kind:
         case Job.Kind.SAMPLING if job.round:
-            return f"Sampling round {job.round.number} from {job.round.sampled_policy.label}"
+            return f"Sampling round {job.round.number} from {in_a_sentence(job.round.sampled_policy)}"
         case Job.Kind.HELDOUT if job.policy:
-            return f"Held-out responses of {job.policy.label}"
+            return f"Held-out responses of {in_a_sentence(job.policy)}"
         case Job.Kind.RUN if job.run:
             return f"Training in round {job.run.round.number}, run {job.run.number}"
         case Job.Kind.SCORING if job.policy:
-            return f"Scoring {job.policy.label}"
+            return f"Scoring {in_a_sentence(job.policy)}"
     return job.get_kind_display()
+
+
+def in_a_sentence(policy: Policy) -> str:
+    """Return how a policy is called in the middle of a sentence."""
+    return f"the {policy.label}" if policy.number == 0 else policy.label
 
 
 def seconds_taken(job: Job, *, now: datetime) -> float | None:

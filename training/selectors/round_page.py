@@ -7,7 +7,7 @@ from annotate.models import Split, Study
 from annotate.selectors.preferences import LabelUsage, label_usage
 from training.models import Recipe, Round
 from training.selectors.engine import engine_overview
-from training.selectors.job_rows import JobRow, job_rows
+from training.selectors.job_rows import JobRow, in_a_sentence, job_rows
 from training.selectors.loop_strip import LoopStep, NextAction, loop_steps, next_action
 from training.selectors.readiness import Readiness
 from training.selectors.rounds import LabelCounts, RoundRow, RunRow, round_rows
@@ -80,7 +80,7 @@ def round_page(study: Study, *, number: int) -> RoundPage:
             row,
             readiness=readiness,
             train_prompts=prompts,
-            next_policy=policy_to_sample(study, current=row).label,
+            next_policy=in_a_sentence(policy_to_sample(study, current=row)),
         )
     recipe = study.recipe
     return RoundPage(

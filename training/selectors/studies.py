@@ -11,7 +11,7 @@ from django.db.models import Count, Max, Q
 from annotate.models import Membership, Preference, Prompt, Role, Split, Study, User
 from training.models import Job, Policy, Recipe, Round
 from training.selectors.engine import EngineOverview, engine_overview
-from training.selectors.job_rows import JobRow, job_rows
+from training.selectors.job_rows import JobRow, in_a_sentence, job_rows
 from training.selectors.loop_strip import LoopStep, NextAction, loop_steps, next_action
 from training.selectors.readiness import Readiness, round_readiness
 from training.selectors.rounds import LabelCounts, RoundRow, round_rows
@@ -103,7 +103,7 @@ def study_overview(study: Study) -> StudyOverview:
         current,
         readiness=readiness_of(current),
         train_prompts=prompts.get(Split.TRAIN, 0),
-        next_policy=next_policy.label,
+        next_policy=in_a_sentence(next_policy),
     )
     return StudyOverview(
         recipe=study.recipe,
