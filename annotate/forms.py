@@ -80,7 +80,7 @@ class GuidelinesForm(forms.Form):
 class StudySettingsForm(forms.Form):
     name = forms.CharField(max_length=120, help_text="The address of the study stays as it is.")
     state = forms.ChoiceField(
-        label="Labelling",
+        label="State",
         choices=Study.State.choices,
         help_text="Paused: nobody gets new pairs. Closed: labels are refused too.",
     )

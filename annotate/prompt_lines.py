@@ -10,12 +10,6 @@ from annotate.models import Split
 
 ROLES = ("system", "user", "assistant")
 KNOWN_KEYS = frozenset({"messages", "prompt", "id", "split", "tags"})
-SPLIT_NAMES = {
-    "train": Split.TRAIN,
-    "heldout": Split.HELDOUT,
-    "held-out": Split.HELDOUT,
-    "test": Split.HELDOUT,
-}
 
 
 class PromptLineError(ValueError):
@@ -142,9 +136,9 @@ def _external_id(value: Any) -> str:
 def _split(value: Any) -> Split | None:
     if value is None:
         return None
-    if value not in SPLIT_NAMES:
+    if value not in Split.values:
         raise PromptLineError(f'split = {value!r} is not known; use "train" or "heldout", or leave it out.')
-    return SPLIT_NAMES[value]
+    return Split(value)
 
 
 def _tags(value: Any) -> tuple[str, ...]:

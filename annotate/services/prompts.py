@@ -21,7 +21,7 @@ from annotate.models import Prompt, Split, Study, User
 from annotate.prompt_lines import PromptLine, PromptLineError, parse_prompt_line, split_of_hash
 from annotate.services.audit import record_audit
 
-MAX_LINE_BYTES = 1024 * 1024
+MAX_LINE_BYTES = 1_000_000
 MAX_LINES = 200_000
 MAX_ERRORS_SHOWN = 20
 BATCH = 500
@@ -108,7 +108,7 @@ def _check_lines(lines: Iterable[bytes], *, into: IO[str]) -> tuple[str, ...]:
 
 def _parse(line: bytes) -> PromptLine | None:
     if len(line) > MAX_LINE_BYTES:
-        raise PromptLineError(f"The line is longer than {MAX_LINE_BYTES // 1024} KiB; shorten the prompt.")
+        raise PromptLineError(f"The line has more than {MAX_LINE_BYTES:,} bytes; shorten the prompt.")
     return parse_prompt_line(line)
 
 

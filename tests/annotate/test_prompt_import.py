@@ -94,7 +94,7 @@ def test_the_line_says_where_it_belongs() -> None:
     content = lines(
         {"prompt": "a", "split": "heldout"},
         {"prompt": "b", "split": "train"},
-        {"prompt": "c", "split": "test"},
+        {"prompt": "c", "split": "heldout"},
     )
     report = import_prompts(study=make_study(), lines=content, heldout_share=0.9)
     assert (report.train, report.heldout) == (1, 2)
@@ -133,7 +133,7 @@ def test_the_line_says_where_it_belongs() -> None:
         (b'{"prompt": "\\u0000"}', "NUL"),
         (b'{"prompt": "a", "id": "' + b"i" * 201 + b'"}', "201 characters"),
         (b"[" * 100_000, "nested too deeply"),
-        (b'{"prompt": "' + b"x" * MAX_LINE_BYTES + b'"}', "longer than 1024 KiB"),
+        (b'{"prompt": "' + b"x" * MAX_LINE_BYTES + b'"}', "more than 1,000,000 bytes"),
     ],
 )
 def test_a_broken_line_is_named_and_nothing_is_written(line: bytes, message: str) -> None:

@@ -113,7 +113,7 @@ def test_faults_are_listed_line_by_line_under_the_form_and_nothing_is_written(
 
 def test_a_line_of_ten_megabytes_is_named(lead: Client, study: Study) -> None:
     html = send(lead, study, b'{"prompt": "' + b"x" * 10_000_000 + b'"}\n').content.decode()
-    assert "The line is longer than 1024 KiB" in html
+    assert "The line has more than 1,000,000 bytes" in html
     assert not Prompt.objects.exists()
 
 
