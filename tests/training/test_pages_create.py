@@ -87,7 +87,7 @@ def test_form_suggests_the_demo_model_before_there_is_a_study(settings: Settings
     [
         (b"{broken\n", "Line 3:"),
         (b'{"prompt": ""}\n', "Line 3:"),
-        (b'{"prompt": "' + b"x" * 10_000_000 + b'"}\n', "longer than 1024 KiB"),
+        (b'{"prompt": "' + b"x" * 10_000_000 + b'"}\n', "shorten the prompt"),
         (b"\xff\xfe\n", "Line 3:"),
         (b'{"messages": [{"role": "assistant", "content": "Hi"}]}\n', "Line 3:"),
     ],
