@@ -39,10 +39,15 @@ def ago(moment: datetime) -> str:
     return "just now" if seconds < MINUTE else f"{timesince(moment).partition(',')[0]} ago"
 
 
+def is_missing(value: object) -> bool:
+    """Return whether there is no number: None, or the empty string that a template makes of a missing key."""
+    return value is None or isinstance(value, str)
+
+
 @register.filter
 def figure(value: float | None, digits: int = 2) -> str:
     """Return a number with `digits` decimals; what is missing or not finite says so."""
-    if value is None:
+    if value is None or is_missing(value):
         return NOTHING
     return f"{value:.{digits}f}".replace("-", "−") if isfinite(value) else "not finite"
 
@@ -50,7 +55,7 @@ def figure(value: float | None, digits: int = 2) -> str:
 @register.filter
 def signed(value: float | None, digits: int = 2) -> str:
     """Return a number with its sign, for differences and rewards."""
-    if value is None or not isfinite(value):
+    if value is None or is_missing(value) or not isfinite(value):
         return figure(value, digits)
     text = f"{abs(value):.{digits}f}"
     return text if float(text) == 0 else ("+" if value > 0 else "−") + text
@@ -59,7 +64,9 @@ def signed(value: float | None, digits: int = 2) -> str:
 @register.filter
 def percent(share: float | None, digits: int = 0) -> str:
     """Return a share between 0 and 1 in per cent."""
-    return NOTHING if share is None or not isfinite(share) else f"{100 * share:.{digits}f}{NBSP}%"
+    if share is None or is_missing(share) or not isfinite(share):
+        return NOTHING
+    return f"{100 * share:.{digits}f}{NBSP}%"
 
 
 @register.filter
