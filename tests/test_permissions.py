@@ -179,7 +179,7 @@ def is_right(name: str, person: str, status: int) -> bool:
 @pytest.mark.parametrize("name", ROWS)
 def test_url_answers_exactly_the_people_it_is_for(world: World, name: str) -> None:
     url = address(name, slug=world.study.slug, objects=world.objects)
-    # From the least to the most privileged, so that nothing has changed before those who may not change it ask.
+    # From the least to the most privileged: nothing has changed when those who may not change it ask.
     answers = {person: call(world.clients[person], name, url) for person in PEOPLE}
     wrong = {person: status for person, status in answers.items() if not is_right(name, person, status)}
     assert not wrong, f"{name} is for {sorted(ROWS[name].allowed)}; wrong answers: {wrong}"

@@ -54,7 +54,7 @@ def prepare_scratch_home(home: Path) -> None:
     if home.exists() and any(home.iterdir()):
         if not marker.exists():
             raise LoopFailed(
-                f"{home} holds something other than an earlier loop; name an empty folder with STUDIO_HOME or --home."
+                f"{home} holds something other than an earlier loop; name an empty folder with STUDIO_HOME."
             )
         shutil.rmtree(home)
     home.mkdir(parents=True, exist_ok=True)

@@ -70,7 +70,7 @@ def policy_row(
     rule: str,
 ) -> PolicyRow:
     rows = [row for responses in own.values() for row in responses]
-    result = policy.run.result if policy.number else {}
+    result = (policy.run.result if policy.number else None) or {}
     return PolicyRow(
         policy=policy.number,
         pairs=result.get("used"),
@@ -85,7 +85,7 @@ def policy_row(
 def win_over(
     *, own: dict[int, list[SampledResponse]], reference: dict[int, list[SampledResponse]], rule: str
 ) -> Interval:
-    """Return how often the rule prefers a policy's response: every sample against every one of the reference's."""
+    """Return how often the rule prefers a policy's response, every sample against every reference sample."""
     prefers = rule_named(rule)
     return win_interval(
         [
@@ -101,17 +101,13 @@ def win_over(
 
 
 def print_report(report: LoopReport, *, output: Path) -> None:
-    print(
-        f"\nStudy {report.study}, every label simulated by the rule “{report.rule}”, {report.seconds / 60:.1f} minutes"
-    )
-    print(
-        f"{'policy':>8} {'pairs':>6} {'accuracy':>9} {'margin':>8} {'tokens':>7} {'words':>6}  rule prefers it to SFT"
-    )
+    print(f"\nStudy {report.study}: every label simulated by the rule “{report.rule}”;", end=" ")
+    print(f"{report.seconds / 60:.1f} minutes")
+    print("  policy  pairs  accuracy   margin  tokens  words  rule prefers it to SFT")
     for row in report.policies:
-        print(
-            f"{row.policy:>8} {figure(row.pairs, '6d')} {figure(row.accuracy, '9.3f')} {figure(row.margin, '8.3f')}"
-            f" {row.mean_tokens:7.1f} {row.mean_words:6.1f}  {share(row.preferred_to_reference)}"
-        )
+        trained = f"{figure(row.pairs, '6d')} {figure(row.accuracy, '9.3f')} {figure(row.margin, '8.3f')}"
+        sampled = f"{row.mean_tokens:7.1f} {row.mean_words:6.1f}"
+        print(f"{row.policy:>8} {trained} {sampled}  {share(row.preferred_to_reference)}")
     print(f"written to {output}")
 
 

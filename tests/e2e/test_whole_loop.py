@@ -1,7 +1,7 @@
 """Once around the loop as people go: the whole product on real parts, in a real browser.
 
-A lead creates a study, opens a round, labels by keyboard, trains and compares. vLLM, Valkey, the RQ workers, the
-trainer, gunicorn and the supervisor are those of `make run`.
+A lead creates a study, opens a round, labels by keyboard, trains and compares. vLLM, Valkey, the RQ workers,
+the trainer, gunicorn and the supervisor are those of `make run`.
 """
 
 from __future__ import annotations
