@@ -108,7 +108,7 @@ def test_process_that_is_down_is_named_with_what_happened(changes: dict[str, obj
 def test_process_that_is_down_is_trouble(world: PageWorld) -> None:
     line = line_of(process(state="BACKOFF", exit_status=-1), now=NOW)
     assert trouble([line], engine=bar(world).engine, now=NOW) == [
-        "worker-training is down: it was killed and is being started again."
+        "Worker-training is down: it was killed and is being started again."
     ]
 
 

@@ -57,7 +57,7 @@ class StatusBar:
         if self.trouble:
             return "Trouble" if len(self.trouble) > 1 else self.trouble[0].partition(":")[0]
         if self.restarted and self.engine_state == "ready":
-            return f"{self.restarted[0].name} restarted"
+            return f"{self.restarted[0].name.capitalize()} restarted"
         return f"Engine {self.engine_state}"
 
 
@@ -113,7 +113,7 @@ def trouble(processes: list[ProcessLine], *, engine: EngineOverview, now: dateti
     sentences = (
         [] if queue_answers() else ["Queue unreachable: Valkey does not answer, so jobs wait until it does."]
     )
-    sentences += [f"{line.name} is down: it {line.says}." for line in processes if not line.is_up]
+    sentences += [f"{line.name.capitalize()} is down: it {line.says}." for line in processes if not line.is_up]
     return sentences + [
         f"Engine silent: {server.url} has not been heard from for {round((now - heard).total_seconds())} s."
         for server, heard in silent_servers(engine, now=now)
