@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from django.db import connections
 
-from annotate.models import Verdict
+from annotate.models import Study, Verdict
 from tests.training.factories import attempt_of, make_study
 from tests.training.loop import fill_round, label_round
 from training.core.files import damaged_file
@@ -123,6 +123,8 @@ def test_finished_run_becomes_a_policy_that_is_sampled_next(run: Run) -> None:
     assert policy.adapter_path == f"policies/{policy.served_name}"
     assert Job.objects.get(kind=Job.Kind.HELDOUT, policy=policy).state == Job.State.QUEUED
     assert run.round.study.recipe.__class__.objects.get().base_sha256 == run.result["base_sha256"]
+    notice = Study.objects.get().queue_notice
+    assert notice == "Round 1 is trained; new pairs come when a lead opens round 2."
     log = (absolute(run.directory) / "train.log").read_text()
     assert "step 2/2" in log
 

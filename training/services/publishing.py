@@ -14,6 +14,7 @@ from training.core.files import damaged_file, fsync_file, fsync_folder
 from training.core.rundir import RunDirectory, RunResult
 from training.models import Job, Policy, Recipe, Round, Run
 from training.services.jobs import Claim, JobFailed, finish_attempt, heartbeat
+from training.services.notices import refresh_queue_notice
 from training.services.rounds import create_heldout_job
 from training.services.run_directories import absolute
 from training.services.runs import execute_run, training_progress
@@ -47,6 +48,7 @@ def publish_policy(claim: Claim, *, run: Run) -> Policy:
         Round.objects.filter(pk=run.round_id, state=Round.State.TRAINING).update(state=Round.State.TRAINED)
         Recipe.objects.filter(study=run.round.study, base_sha256="").update(base_sha256=result.base_sha256)
         create_heldout_job(policy=policy)
+        refresh_queue_notice(run.round.study)
         record_audit(
             study=run.round.study,
             actor=None,
