@@ -5,6 +5,8 @@ import os
 import sys
 from pathlib import Path
 
+import django
+
 from dpo_studio.loop.product import LoopFailed, environment, running_product
 
 
@@ -29,12 +31,13 @@ def main() -> int:
     arguments = parse_arguments()
     home = (arguments.home or Path(os.environ.get("STUDIO_HOME") or "var/loop")).resolve()
     output = arguments.output or home / "loop.json"
-    os.environ.update(
-        environment(home=home, port=arguments.port)
-    )  # so that Django here reads the same database
+    # Django in this process reads the same database.
+    os.environ.update(environment(home=home, port=arguments.port))
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "dpo_studio.settings")
     try:
         with running_product(home=home, port=arguments.port):
-            from dpo_studio.loop.journey import go_around  # reads settings when it is imported
+            django.setup()
+            from dpo_studio.loop.journey import go_around  # its models need Django set up
 
             go_around(port=arguments.port, rounds=arguments.rounds, rule=arguments.rule, output=output)
     except LoopFailed as error:

@@ -5,18 +5,14 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-import django
-
-django.setup()
-
-from annotate.models import Pair, Role, Study, User  # noqa: E402
-from annotate.rules import Rule, rule_named  # noqa: E402
-from annotate.services.accounts import create_user  # noqa: E402
-from annotate.services.studies import add_member  # noqa: E402
-from dpo_studio.loop.browser import Browser, Page  # noqa: E402
-from dpo_studio.loop.product import LoopFailed  # noqa: E402
-from dpo_studio.loop.report import LoopReport, build_report, print_report  # noqa: E402
-from training.models import Job  # noqa: E402
+from annotate.models import Pair, Role, Study, User
+from annotate.rules import Rule, rule_named
+from annotate.services.accounts import create_user
+from annotate.services.studies import add_member
+from dpo_studio.loop.browser import Browser, Page
+from dpo_studio.loop.product import LoopFailed
+from dpo_studio.loop.report import LoopReport, build_report, print_report
+from training.models import Job
 
 DEMO_STUDY = "demo"
 PAUSE_SECONDS = 0.5
