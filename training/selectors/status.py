@@ -113,7 +113,8 @@ def trouble(processes: list[ProcessLine], *, engine: EngineOverview, now: dateti
     sentences = (
         [] if queue_answers() else ["Queue unreachable: Valkey does not answer, so jobs wait until it does."]
     )
-    sentences += [f"{line.name.capitalize()} is down: it {line.says}." for line in processes if not line.is_up]
+    down = [line for line in processes if not line.is_up]
+    sentences += [f"{line.name.capitalize()} is down: it {line.says}." for line in down]
     return sentences + [
         f"Engine silent: {server.url} has not been heard from for {round((now - heard).total_seconds())} s."
         for server, heard in silent_servers(engine, now=now)
