@@ -1,6 +1,6 @@
 """Become another program that dies with its parent.
 
-`python -m dpo_studio.processes.exec_child [--signal SIGNAL] -- COMMAND …`
+`python -m dpo_studio.processes.exec_child [--signal SIGNAL] [--nice N] -- COMMAND …`
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ def main() -> None:
     parser.add_argument(
         "-s", "--signal", default="KILL", help="what the program is sent when its parent ends"
     )
+    parser.add_argument("--nice", type=int, default=0, help="by how much others go before the program")
     parser.add_argument("command", nargs="+")
     arguments = parser.parse_args()
     die_with_parent(signal_number=signal.Signals[f"SIG{arguments.signal}"])
+    os.nice(arguments.nice)
     os.execvp(arguments.command[0], arguments.command)
 
 

@@ -17,12 +17,17 @@ MANAGE = (sys.executable, "manage.py")
 
 @dataclass(frozen=True)
 class Program:
-    """One process to keep running. `stop_seconds`: how long it may take to stop before it is killed."""
+    """One process to keep running.
+
+    stop_seconds: how long it may take to stop before it is killed; niceness: by how much the page goes before
+    it where cores are few.
+    """
 
     name: str
     command: tuple[str, ...]
     stop_seconds: int
     steady_seconds: int = 2
+    niceness: int = 0
 
 
 def programs(studio: StudioEnvironment) -> list[Program]:
@@ -31,9 +36,11 @@ def programs(studio: StudioEnvironment) -> list[Program]:
         _valkey(studio) if not studio.redis_url else None,
         _web(studio),
         _worker("sampling"),
-        _worker("training"),
+        _worker("training", niceness=10),
         Program("reconcile", (*MANAGE, "reconcile", "--every", "15"), stop_seconds=5),
-        Program("engine", (*MANAGE, "run_engine"), stop_seconds=12) if not studio.vllm_urls else None,
+        Program("engine", (*MANAGE, "run_engine"), stop_seconds=12, niceness=5)
+        if not studio.vllm_urls
+        else None,
     ]
     return [program for program in chosen if program is not None]
 
@@ -71,10 +78,10 @@ def _web(studio: StudioEnvironment) -> Program:
     return Program("web", command, stop_seconds=5)
 
 
-def _worker(queue: str) -> Program:
+def _worker(queue: str, *, niceness: int = 0) -> Program:
     """A worker that stops takes its job along; `reconcile` starts the job again."""
     command = (*MANAGE, "rqworker", queue, "--serializer", "rq.serializers.JSONSerializer")
-    return Program(f"worker-{queue}", command, stop_seconds=4)
+    return Program(f"worker-{queue}", command, stop_seconds=4, niceness=niceness)
 
 
 def supervisor_configuration(studio: StudioEnvironment) -> str:
@@ -104,7 +111,7 @@ supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
 def _section(program: Program, *, studio: StudioEnvironment) -> str:
     return f"""\
 [program:{program.name}]
-command={_value(shlex.join([*EXEC_CHILD, "--", *program.command]))}
+command={_value(shlex.join([*EXEC_CHILD, "--nice", str(program.niceness), "--", *program.command]))}
 autostart=false
 autorestart=true
 startsecs={program.steady_seconds}

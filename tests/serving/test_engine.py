@@ -98,7 +98,7 @@ def adapters(demo_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def make_adapter(folder: Path, *, base: Path, spread: float, seed: int) -> None:
-    """Write a LoRA adapter of random weights, and the log-probs that transformers gives with and without it."""
+    """Write a LoRA adapter of random weights, and what transformers gives with and without it."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, AutoTokenizer
