@@ -114,7 +114,6 @@ def kill_engine_after(responses: int, *, round: Round) -> threading.Thread:
 def test_once_around_the_loop(study: Study) -> None:
     reference = study.policies.get()
     first = open_round(study=study)
-    assert "engine" in engine_overview().sentence.lower() or engine_overview().state != "failed"
     perform(first.jobs.get(kind=Job.Kind.SAMPLING))
     perform(Job.objects.get(kind=Job.Kind.HELDOUT, policy=reference))
     assert engine_overview().state == "ready"

@@ -24,6 +24,8 @@ QUEUE_OF_KIND = {
     Job.Kind.RUN: "training",
     Job.Kind.SCORING: "training",
 }
+# People wait for a round's pairs and for its policy, not in the same way for held-out responses and scores.
+URGENT = (Job.Kind.SAMPLING, Job.Kind.RUN)
 # Between leaving the queue and being claimed an attempt is in neither place for a moment.
 SETTLING = timedelta(seconds=20)
 SECONDS_KEPT = 60
@@ -55,8 +57,7 @@ def carry(attempt_id: int, *, kind: Job.Kind) -> bool:
             result_ttl=SECONDS_KEPT,
             failure_ttl=SECONDS_KEPT,
             job_id=rq_job_id(attempt_id),
-            # People wait for a round's pairs; nobody waits for held-out responses in the same way.
-            at_front=kind == Job.Kind.SAMPLING,
+            at_front=kind in URGENT,
         )
     except redis.RedisError as error:
         logger.warning("attempt %s is not in the queue yet: %s", attempt_id, error)
