@@ -142,7 +142,8 @@ def test_failure_of_the_trainer_is_told_in_its_own_words(run: Run) -> None:
 def test_trainer_killed_from_outside_names_memory_and_the_remedy(long_run: Run) -> None:
     killing = while_training(long_run, act=lambda: os.kill(next(trainers()), signal.SIGKILL))
     with pytest.raises(
-        JobFailed, match="probably out of memory: reduce pairs per step or the maximum length, then train again"
+        JobFailed,
+        match="probably out of memory: reduce pairs per step or the maximum length, then train again",
     ):
         run_and_publish(claim_of(long_run))
     killing.join()
@@ -161,9 +162,11 @@ def test_cancelled_run_stops_its_trainer_and_goes_on_when_retried(long_run: Run)
 
 def test_superseded_attempt_stops_its_trainer(long_run: Run) -> None:
     claim = claim_of(long_run)
-    superseding = while_training(
-        long_run, act=lambda: replace_lost_attempt(attempt_of(long_run.job)) and None
-    )
+
+    def supersede() -> None:
+        replace_lost_attempt(attempt_of(long_run.job))
+
+    superseding = while_training(long_run, act=supersede)
     with pytest.raises(AttemptSuperseded):
         run_and_publish(claim)
     superseding.join()
