@@ -13,7 +13,7 @@ from training.core.rundir import RunDirectory
 
 @pytest.fixture(scope="session")
 def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two Llama layers with grouped keys, float32, byte tokens, a chat template that ends turns with a newline."""
+    """Two Llama layers with grouped keys, float32, byte tokens; its template ends turns with a newline."""
     folder = tmp_path_factory.mktemp("core") / "base"
     make_tiny_model(folder)
     config = LlamaConfig.from_pretrained(folder)

@@ -111,9 +111,7 @@ def test_a_base_model_is_required() -> None:
         (b"\xff", "config.json is not UTF-8"),
     ],
 )
-def test_a_file_that_is_no_configuration_is_refused(
-    tmp_path: Path, text: str | bytes, sentence: str
-) -> None:
+def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, text: str | bytes, sentence: str) -> None:
     path = tmp_path / "config.json"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ConfigError, match=sentence):
@@ -127,9 +125,7 @@ def test_a_missing_file_says_what_a_run_directory_holds(tmp_path: Path) -> None:
 
 def test_a_small_beta_is_warned_of_and_a_usual_one_is_not() -> None:
     small = parse_config(EXAMPLE | {"loss": {"beta": 0.01}})
-    assert config_warnings(small) == (
-        "β = 0.01 is below 0.05: the policy may collapse; 0.1 is usual",
-    )
+    assert config_warnings(small) == ("β = 0.01 is below 0.05: the policy may collapse; 0.1 is usual",)
     assert config_warnings(parse_config(EXAMPLE)) == ()
 
 

@@ -72,9 +72,7 @@ def test_dpo_of_log_probs_worked_out_by_hand() -> None:
 def test_dpo_of_probabilities_worked_out_by_hand(
     policy: tuple[float, float], delta: float, loss: float
 ) -> None:
-    pair = logps(
-        policy=(math.log(policy[0]), math.log(policy[1])), reference=(math.log(0.2), math.log(0.3))
-    )
+    pair = logps(policy=(math.log(policy[0]), math.log(policy[1])), reference=(math.log(0.2), math.log(0.3)))
     assert pair.delta.item() == pytest.approx(delta, abs=1e-12)
     assert dpo_loss(pair.delta, beta=0.5).item() == pytest.approx(loss, abs=1e-12)
 
@@ -160,7 +158,11 @@ def test_soft_labels_of_a_true_reward_recover_the_optimal_policy(beta: float) ->
     first, second = torch.triu_indices(responses, responses, offset=1)
     p = torch.sigmoid(true_reward[:, first] - true_reward[:, second])
     optimizer = torch.optim.LBFGS(
-        [policy_logits], max_iter=500, tolerance_grad=1e-12, tolerance_change=1e-16, line_search_fn="strong_wolfe"
+        [policy_logits],
+        max_iter=500,
+        tolerance_grad=1e-12,
+        tolerance_change=1e-16,
+        line_search_fn="strong_wolfe",
     )
 
     def closure() -> Tensor:

@@ -45,8 +45,8 @@ What it writes into the directory:
   result.json      final figures, written last: without it the run is unfinished
   error.json       why the last attempt ended, if it did not finish
 
-Exit code 0: finished. 143: stopped between two steps by SIGTERM or Ctrl-C, with a checkpoint. Anything else: failed,
-and the last line on stderr says why. On a CPU, OMP_NUM_THREADS sets the number of threads. With
+Exit code 0: finished. 143: stopped by SIGTERM or Ctrl-C, with a checkpoint. Anything else: failed, and the
+last line on stderr says why. On a CPU, OMP_NUM_THREADS sets the number of threads. With
 STUDIO_DIE_WITH_PARENT=1 the process ends with its parent.
 """
 

@@ -97,6 +97,9 @@ def _pair(values: Mapping[str, Any], *, id: str, tokenizer: Tokenizer, rules: En
         p=number(values, key="p", default=1.0),
         weight=number(values, key="weight", default=1.0),
     )
+    for name, completion in (("chosen", pair.chosen), ("rejected", pair.rejected)):
+        if rules.end_tokens.issuperset(completion):
+            raise ExampleError("empty", f"{name} has no token before its end")
     if pair.chosen == pair.rejected:
         raise ExampleError("identical", "chosen and rejected are the same tokens")
     _check_label(pair, tie=values.get("tie", False), loss=rules.loss)
@@ -143,10 +146,10 @@ def _listed_completions(values: Mapping[str, Any]) -> tuple[list[Any], list[Any]
     texts = values["completions"]
     if not isinstance(texts, list) or not texts:
         raise ExampleError("broken", "completions must be a list of completions, each a list of messages")
-    ids = values.get("completions_token_ids") or [None] * len(texts)
+    ids = values.get("completions_token_ids", [None] * len(texts))
     if not isinstance(ids, list) or len(ids) != len(texts):
         raise ExampleError(
-            "broken", f"completions_token_ids must have {len(texts)} entries, as completions has"
+            "broken", f"completions_token_ids must have {len(texts)} entries, one per completion"
         )
     return texts, ids
 
@@ -167,8 +170,6 @@ class _Side:
     def completion(self, value: object, *, ids: object, name: str) -> TokenIds:
         stored = self._stored(ids, name=f"token ids of {name}")
         encoded = stored or self._from_text(completion_messages(value, name=name))
-        if all(token in self.rules.end_tokens for token in encoded):
-            raise ExampleError("empty", f"{name} has no token before its end")
         length = len(self.prompt) + len(encoded)
         if length > self.rules.max_length:
             raise ExampleError(

@@ -36,11 +36,6 @@ def stop_when_asked() -> None:
     signal.signal(signal.SIGINT, _request_stop)
 
 
-def stop_requested() -> bool:
-    """Whether a stop was asked for."""
-    return _stop_requested
-
-
 def raise_if_stopped(*, where: str) -> None:
     """Raise RunStoppedError when a stop was asked for; `where` is as in "before the first step"."""
     if _stop_requested:

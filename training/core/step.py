@@ -15,6 +15,7 @@ from training.core.files import append_lines
 from training.core.logps import PairLogpsFunction, PairTokenLogps
 from training.core.losses import PairLogps, accuracies, margins, preference_loss, rewards
 from training.core.modeling import BaseModel, trainable_parameters
+from training.core.process import raise_if_stopped
 from training.core.rundir import MarginRecord, RunDirectory, StepMetrics
 from training.core.schedule import Plan, learning_rate_at
 
@@ -47,7 +48,8 @@ class PairOutcome:
 def train_step(job: DpoRun, *, step: int) -> StepMetrics:
     """One optimiser step (from 0) over its pairs; appends their margins and returns the batch's figures.
 
-    Raises TrainingError when the loss or its gradient is not finite; the weights are then as before the step.
+    Raises TrainingError when the loss or its gradient is not finite, RunStoppedError when asked to stop;
+    weights and optimiser are then as before the step.
     """
     began = time.monotonic()
     rate = learning_rate_at(step, steps=job.plan.steps, settings=job.config.optimizer)
@@ -73,6 +75,7 @@ def batch_backward(job: DpoRun, *, step: int) -> list[PairOutcome]:
     batch = [(job.pairs[index], job.references[index]) for index in job.plan.batch(step)]
     outcomes = []
     for pair, reference in batch:
+        raise_if_stopped(where=f"after step {step} of {job.plan.steps}")
         live = job.pair_logps(job.policy, prompt=pair.prompt, chosen=pair.chosen, rejected=pair.rejected)
         logps = pair_sums(live, reference=reference, p=pair.p)
         loss = pair.weight * preference_loss(logps, settings=job.config.loss)[0]

@@ -11,7 +11,7 @@ from training.core.checkpoints import Position
 from training.core.closing import finish
 from training.core.config import RunConfig, config_warnings
 from training.core.encode import EncodedPair, encode_pairs
-from training.core.errors import TrainingError
+from training.core.errors import RunStoppedError, TrainingError
 from training.core.files import append_lines, keep_lines, sha256_of_file, write_json
 from training.core.logps import PairLogpsFunction, PairTokenLogps, pair_logps_function, shared_pair_logps
 from training.core.modeling import (
@@ -24,7 +24,7 @@ from training.core.modeling import (
     reference_mode,
     trainable_parameters,
 )
-from training.core.process import raise_if_stopped, stop_requested
+from training.core.process import raise_if_stopped
 from training.core.progress import progress, say
 from training.core.rundir import Receipt, RunDirectory, StepMetrics
 from training.core.schedule import Plan
@@ -164,22 +164,35 @@ def _start_or_go_on(job: DpoRun) -> Position:
 
 
 def _train(job: DpoRun, *, position: Position) -> Position:
-    """Take the steps that are left, with a checkpoint every so often, at the end, and when asked to stop."""
-    last = job.plan.steps
-    with progress("step", total=last, done=position.step) as shown:
-        while position.step < last:
-            began = time.monotonic()
-            metrics = train_step(job, step=position.step)
-            append_lines(job.run.metrics, values=[metrics.as_json()])
-            seconds = position.seconds + time.monotonic() - began
-            position = replace(position, step=position.step + 1, seconds=seconds)
-            if position.step % job.config.checkpoint_every == 0 or position.step == last or stop_requested():
-                checkpoints.save_checkpoint(
-                    job.run, position=position, policy=job.policy, optimizer=job.optimizer
-                )
-            shown.advance(_figures(metrics))
-            raise_if_stopped(where=f"after step {position.step} of {last}")
+    """Take the steps that are left; a checkpoint every so often, at the end, and where a request stops it."""
+    with progress("step", total=job.plan.steps, done=position.step) as shown:
+        try:
+            while position.step < job.plan.steps:
+                position, metrics = _next_step(job, position=position)
+                if _due(job, position=position):
+                    _save(job, position=position)
+                shown.advance(_figures(metrics))
+        except RunStoppedError:
+            if position.step > 0 and not _due(job, position=position):
+                _save(job, position=position)
+            raise
     return position
+
+
+def _next_step(job: DpoRun, *, position: Position) -> tuple[Position, StepMetrics]:
+    began = time.monotonic()
+    metrics = train_step(job, step=position.step)
+    append_lines(job.run.metrics, values=[metrics.as_json()])
+    seconds = position.seconds + time.monotonic() - began
+    return replace(position, step=position.step + 1, seconds=seconds), metrics
+
+
+def _due(job: DpoRun, *, position: Position) -> bool:
+    return position.step % job.config.checkpoint_every == 0 or position.step == job.plan.steps
+
+
+def _save(job: DpoRun, *, position: Position) -> None:
+    checkpoints.save_checkpoint(job.run, position=position, policy=job.policy, optimizer=job.optimizer)
 
 
 def _figures(metrics: StepMetrics) -> str:

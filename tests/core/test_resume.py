@@ -1,0 +1,148 @@
+"""A run that is interrupted anywhere ends in the very adapter that an undisturbed one ends in."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.core.support import example, write_run
+from training.core import checkpoints, closing, trainer
+from training.core.config import read_config
+from training.core.errors import TrainingError
+from training.core.files import sha256_of_file, write_json
+from training.core.rundir import RunDirectory, read_margins, read_metrics
+from training.core.trainer import run_dpo
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def train(run: RunDirectory) -> None:
+    run_dpo(run, config=read_config(run.config))
+
+
+def outcome(run: RunDirectory) -> tuple[Any, ...]:
+    """All that must not depend on interruptions: the adapter folder, the figures, the margins."""
+    hashes = {path.name: sha256_of_file(path) for path in sorted(run.adapter.iterdir())}
+    metrics = [
+        {key: value for key, value in line.as_json().items() if key not in {"time", "tokens_per_second"}}
+        for line in read_metrics(run.metrics)
+    ]
+    return hashes, metrics, list(read_margins(run.margins))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, base_folder: Path) -> tuple[Any, ...]:
+    examples = [example(number) for number in range(6)]
+    run = write_run(tmp_path_factory.mktemp("undisturbed") / "run", base=base_folder, examples=examples)
+    train(run)
+    return outcome(run)
+
+
+def kill_at_call(
+    monkeypatch: pytest.MonkeyPatch, module: Any, name: str, *, call: int, after: bool = False
+) -> None:
+    """End the process at the n-th call of a function, before it does its work or after."""
+    real, calls = getattr(module, name), 0
+
+    def dying(*arguments: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == call and not after:
+            raise Killed
+        result = real(*arguments, **options)
+        if calls == call:
+            raise Killed
+        return result
+
+    monkeypatch.setattr(module, name, dying)
+
+
+PLACES = [
+    pytest.param(trainer, "train_step", 2, False, id="before the second step"),
+    pytest.param(trainer, "train_step", 3, True, id="between update and metrics"),
+    pytest.param(trainer, "append_lines", 4, True, id="between metrics and checkpoint"),
+    pytest.param(checkpoints, "write_json", 2, False, id="inside the second checkpoint"),
+    pytest.param(checkpoints, "save_checkpoint", 2, True, id="after the second checkpoint"),
+    pytest.param(closing, "write_margins", 1, False, id="after the last step"),
+    pytest.param(closing, "write_adapter", 1, False, id="before the adapter"),
+    pytest.param(closing, "write_json", 1, False, id="before the result"),
+]
+
+
+@pytest.mark.parametrize(("module", "name", "call", "after"), PLACES)
+def test_a_killed_run_goes_on_to_the_same_end(
+    run: RunDirectory,
+    undisturbed: tuple[Any, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    module: Any,
+    name: str,
+    call: int,
+    after: bool,
+) -> None:
+    with monkeypatch.context() as patched:
+        kill_at_call(patched, module, name, call=call, after=after)
+        with pytest.raises(Killed):
+            train(run)
+    assert not run.result.exists()
+    train(run)
+    assert outcome(run) == undisturbed
+    assert json.loads(run.result.read_text())["steps"] == 6
+
+
+@pytest.mark.parametrize("file", ["adapter", "optimizer", "rng", "position"])
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
+    run: RunDirectory,
+    undisturbed: tuple[Any, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    file: str,
+) -> None:
+    with monkeypatch.context() as patched:
+        kill_at_call(patched, trainer, "train_step", call=5)
+        with pytest.raises(Killed):
+            train(run)
+    (damaged,) = (run.checkpoints / "step-00000004").glob(f"{file}.*")
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    train(run)
+    assert "checkpoint step-00000004 is damaged" in capsys.readouterr().out
+    assert outcome(run) == undisturbed
+
+
+def test_without_a_whole_checkpoint_a_run_starts_over(
+    run: RunDirectory, undisturbed: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        kill_at_call(patched, trainer, "train_step", call=4)
+        with pytest.raises(Killed):
+            train(run)
+    (run.checkpoints / "step-00000002" / "manifest.json").unlink()
+    train(run)
+    assert outcome(run) == undisturbed
+
+
+def test_the_newest_two_checkpoints_are_kept(run: RunDirectory) -> None:
+    train(run)
+    assert sorted(path.name for path in run.checkpoints.iterdir()) == ["step-00000004", "step-00000006"]
+
+
+@pytest.mark.parametrize("name", ["config", "examples"])
+def test_a_run_whose_settings_or_data_changed_is_not_gone_on_with(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    with monkeypatch.context() as patched:
+        kill_at_call(patched, trainer, "train_step", call=4)
+        with pytest.raises(Killed):
+            train(run)
+    if name == "config":
+        changed = json.loads(run.config.read_text())
+        changed["optimizer"]["learning_rate"] = 1e-3
+        write_json(run.config, value=changed)
+    else:
+        run.examples.write_text(run.examples.read_text() + "\n")
+    with pytest.raises(TrainingError, match=f"{name} of this run directory changed after step 2"):
+        train(run)
