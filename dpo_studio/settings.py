@@ -1,4 +1,4 @@
-"""Every setting of DPO Studio, read from the environment with types. Each variable is listed in docs/operations.md."""
+"""Every setting, read from the environment with types; docs/operations.md lists the variables."""
 
 from pathlib import Path
 
@@ -78,8 +78,9 @@ TEMPLATES = [
     },
 ]
 
-# Database: SQLite in STUDIO_HOME, or PostgreSQL by DATABASE_URL. Never one transaction per request: services open
-# their own, short ones. IMMEDIATE makes SQLite take the write lock at BEGIN, so that compare-and-swap never deadlocks.
+# Database: SQLite in STUDIO_HOME, or PostgreSQL by DATABASE_URL. Never one transaction per request: services
+# open their own, short ones. IMMEDIATE makes SQLite take the write lock at BEGIN, so that compare-and-swap
+# never deadlocks.
 SQLITE_OPTIONS = {
     "transaction_mode": "IMMEDIATE",
     "timeout": 20,

@@ -2,8 +2,10 @@
 
 import argparse
 import os
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
 
 import django
 
@@ -27,8 +29,19 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
+def stop_on_signals() -> None:
+    """On Ctrl-C and SIGTERM end with every process stopped, also where a shell made us ignore SIGINT."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+
+
 def main() -> int:
     arguments = parse_arguments()
+    stop_on_signals()
     home = (arguments.home or Path(os.environ.get("STUDIO_HOME") or "var/loop")).resolve()
     output = arguments.output or home / "loop.json"
     # Django in this process reads the same database.

@@ -12,13 +12,15 @@ def test_wilson_interval_has_the_published_value_for_eight_of_ten() -> None:
 @pytest.mark.parametrize(("wins", "end"), [(0, 0.0), (12, 1.0)])
 def test_wilson_interval_reaches_its_end_for_all_losses_and_all_wins(wins: int, end: float) -> None:
     interval = wilson_interval(wins=wins, trials=12)
-    assert interval.share == end and end in (interval.low, interval.high)
+    assert interval.share == end
+    assert end in (interval.low, interval.high)
     assert 0.0 <= interval.low < interval.high <= 1.0
 
 
 def test_all_ties_give_a_half_inside_its_interval() -> None:
     interval = win_interval([[0.5]] * 20)
-    assert interval.share == 0.5 and interval.low < 0.5 < interval.high
+    assert interval.share == 0.5
+    assert interval.low < 0.5 < interval.high
 
 
 @pytest.mark.parametrize(("wins", "trials"), [(1, 0), (3, 2), (-1, 5)])

@@ -1,4 +1,4 @@
-"""What the loop does with labels: recipes, policies, rounds, runs, background jobs and where responses came from."""
+"""What the loop does with labels: recipes, policies, rounds, runs, jobs, and where responses came from."""
 
 from training.models.engine import EngineServer
 from training.models.jobs import Attempt, Job

@@ -105,3 +105,6 @@ class Attempt(models.Model):
             models.UniqueConstraint(fields=["job", "number"], name="one_attempt_per_number_and_job")
         ]
         indexes = [models.Index(fields=["state", "lease_until"])]
+
+    def __str__(self) -> str:
+        return f"attempt {self.number} at job {self.job_id}"

@@ -7,15 +7,19 @@ ABOVE_ZERO = 1e-12
 
 
 class Recipe(models.Model):
-    """A study's model and hyper-parameters. A run copies them into its own config; changes reach later runs only."""
+    """A study's model and hyper-parameters. A run copies them; changes reach later runs only."""
 
     class Dtype(models.TextChoices):
         BFLOAT16 = "bfloat16", "bfloat16"
         FLOAT32 = "float32", "float32"
 
     study = models.OneToOneField(Study, on_delete=models.CASCADE, related_name="recipe")
-    base_model = models.CharField(max_length=500, help_text="A local folder or a Hugging Face id: the SFT reference.")
-    base_sha256 = models.CharField(max_length=64, blank=True, help_text="Over its safetensors; set by the first job.")
+    base_model = models.CharField(
+        max_length=500, help_text="A local folder or a Hugging Face id: the SFT reference."
+    )
+    base_sha256 = models.CharField(
+        max_length=64, blank=True, help_text="Over its safetensors; set by the first job."
+    )
     dtype = models.CharField(max_length=10, choices=Dtype.choices, default=Dtype.BFLOAT16)
 
     temperature = models.FloatField(default=1.0, validators=[MinValueValidator(0.0), MaxValueValidator(2.0)])
@@ -31,14 +35,18 @@ class Recipe(models.Model):
 
     beta = models.FloatField(default=0.1, validators=[MinValueValidator(ABOVE_ZERO)])
     learning_rate = models.FloatField(default=1e-4, validators=[MinValueValidator(ABOVE_ZERO)])
-    epochs = models.PositiveSmallIntegerField(default=2, validators=[MinValueValidator(1), MaxValueValidator(100)])
+    epochs = models.PositiveSmallIntegerField(
+        default=2, validators=[MinValueValidator(1), MaxValueValidator(100)]
+    )
     pairs_per_step = models.PositiveSmallIntegerField(
         default=8, validators=[MinValueValidator(1), MaxValueValidator(1024)]
     )
     max_length = models.PositiveIntegerField(
         default=2048, validators=[MinValueValidator(64), MaxValueValidator(131072)]
     )
-    lora_r = models.PositiveSmallIntegerField(default=16, validators=[MinValueValidator(1), MaxValueValidator(256)])
+    lora_r = models.PositiveSmallIntegerField(
+        default=16, validators=[MinValueValidator(1), MaxValueValidator(256)]
+    )
     lora_alpha = models.PositiveSmallIntegerField(
         default=32, validators=[MinValueValidator(1), MaxValueValidator(1024)]
     )

@@ -62,7 +62,9 @@ class Run(models.Model):
 
     class Meta:
         ordering = ["round", "number"]
-        constraints = [models.UniqueConstraint(fields=["round", "number"], name="one_run_per_number_and_round")]
+        constraints = [
+            models.UniqueConstraint(fields=["round", "number"], name="one_run_per_number_and_round")
+        ]
 
     def __str__(self) -> str:
         return f"run {self.number} of {self.round}"

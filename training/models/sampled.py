@@ -8,8 +8,8 @@ from training.models.rounds import Round
 class SampledResponse(models.Model):
     """Where a response came from: policy, settings, exact tokens. The labelling side never reads it.
 
-    A slot is one place to fill: (prompt, round, slot) for a round's training responses, (prompt, policy, slot)
-    for held-out responses, which belong to no round. Each is filled at most once, whatever fails.
+    A slot is one place to fill: (prompt, round, slot) for a round's training responses, (prompt, policy,
+    slot) for held-out responses, which belong to no round. Each is filled at most once, whatever fails.
     """
 
     response = models.OneToOneField(Response, on_delete=models.CASCADE, related_name="sampled")
@@ -23,7 +23,9 @@ class SampledResponse(models.Model):
     seed = models.BigIntegerField(null=True, blank=True, help_text="Where one was sent.")
     prompt_token_ids = models.JSONField()
     token_ids = models.JSONField(help_text="The completion, with EOS when the model produced it.")
-    logprobs = models.JSONField(help_text="vLLM's, per completion token, in nats: for display and ordering only.")
+    logprobs = models.JSONField(
+        help_text="vLLM's, per completion token, in nats: for display and ordering only."
+    )
     finish_reason = models.CharField(max_length=20)
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -42,13 +44,16 @@ class SampledResponse(models.Model):
         ]
         indexes = [models.Index(fields=["round", "prompt"]), models.Index(fields=["policy", "round"])]
 
+    def __str__(self) -> str:
+        return f"slot {self.slot} of prompt {self.prompt_id} from {self.policy}"
+
     @property
     def token_count(self) -> int:
         return len(self.token_ids)
 
 
 class Score(models.Model):
-    """Log-probs of a response under a policy and the reference, by the trainer's `score` stage (sums, in nats)."""
+    """Log-probs of a response under a policy and the reference, by the `score` stage (sums, in nats)."""
 
     sampled = models.ForeignKey(SampledResponse, on_delete=models.CASCADE, related_name="scores")
     policy = models.ForeignKey(Policy, on_delete=models.CASCADE, related_name="scores")
@@ -56,7 +61,12 @@ class Score(models.Model):
     reference_logp = models.FloatField()
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["sampled", "policy"], name="one_score_per_response_and_policy")]
+        constraints = [
+            models.UniqueConstraint(fields=["sampled", "policy"], name="one_score_per_response_and_policy")
+        ]
+
+    def __str__(self) -> str:
+        return f"score of {self.sampled_id} under {self.policy}"
 
     def reward(self, *, beta: float) -> float:
         """Implicit reward β·(log π_θ − log π_ref), Rafailov et al. 2023, section 4."""
