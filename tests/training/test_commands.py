@@ -48,7 +48,7 @@ def test_unknown_study_is_named_with_those_that_exist(command: str) -> None:
 
 def test_refusals_come_as_sentences() -> None:
     study = make_study(minimum_labels=2)
-    with pytest.raises(CommandError, match="has no round yet; open one with `manage.py open_round"):
+    with pytest.raises(CommandError, match=r"has no round yet; open one with `manage\.py open_round"):
         run_command("train", study.slug)
     run_command("open_round", study.slug)
     with pytest.raises(CommandError, match="Round 1 is already open"):
