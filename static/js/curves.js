@@ -52,6 +52,15 @@
     }
   }
 
+  // Accuracy is a share; a flat line of anything else gets room around it instead of uPlot's 0 to 100.
+  function rangeOf(figure) {
+    if (seriesOf(figure).includes("rewards/accuracies")) return [0, 1];
+    return (plot, low, high) => {
+      if (low === null) return [0, 1];
+      return low === high ? [low - 1, high + 1] : uPlot.rangeNum(low, high, 0.1, true);
+    };
+  }
+
   function optionsOf(figure, width) {
     const axis = {
       stroke: colour("--ink-faint"),
@@ -73,7 +82,7 @@
       padding: [8, 8, 0, 0],
       legend: { show: false },
       cursor: { y: false, drag: { x: false, y: false }, sync: { key: "run" } },
-      scales: { x: { time: false } },
+      scales: { x: { time: false }, y: { range: rangeOf(figure) } },
       axes: [
         { ...axis, size: 24, space: 46, values: wholeSteps },
         { ...axis, size: 46, space: 28, values: (plot, splits) => splits.map(shortTick) },
