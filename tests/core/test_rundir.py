@@ -60,7 +60,7 @@ def test_token_ids_are_written_where_there_are_some() -> None:
 
 
 def test_step_metrics_carry_the_names_that_other_trainers_use(tmp_path: Path) -> None:
-    metrics = StepMetrics(*range(13))  # type: ignore[arg-type]
+    metrics = StepMetrics(*range(13))
     assert list(metrics.as_json()) == [
         "step",
         "epoch",

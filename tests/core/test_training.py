@@ -106,7 +106,8 @@ def test_the_adapter_loads_with_peft_and_gives_the_probes_log_probs(
     def logps() -> torch.Tensor:
         with torch.no_grad():
             every = policy(input_ids=ids).logits[0].log_softmax(-1)
-        return every[:-1].gather(1, ids[0, 1:, None])[:, 0]
+        found: torch.Tensor = every[:-1].gather(1, ids[0, 1:, None])[:, 0]
+        return found
 
     assert len(probe.policy_logps) == len(probe.token_ids) - 1
     assert torch.allclose(logps(), torch.tensor(probe.policy_logps), atol=1e-4)
