@@ -66,10 +66,10 @@ def test_each_line_has_exactly_the_fields_of_a_prompt(prompts: list[Prompt]) -> 
             assert message["content"] == message["content"].strip() != "", prompt["id"]
 
 
-def test_there_are_96_train_and_40_heldout_prompts(prompts: list[Prompt]) -> None:
-    assert len(of_split(prompts, "train")) == 96
+def test_there_are_80_train_and_40_heldout_prompts(prompts: list[Prompt]) -> None:
+    assert len(of_split(prompts, "train")) == 80
     assert len(of_split(prompts, "heldout")) == 40
-    assert len(prompts) == 136
+    assert len(prompts) == 120
 
 
 def test_user_and_assistant_take_turns_and_the_user_is_last(prompts: list[Prompt]) -> None:
