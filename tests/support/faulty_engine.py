@@ -60,7 +60,8 @@ class FaultyEngine:
         """Wait until the client goes away."""
         connection.settimeout(seconds)
         if connection.recv(1) == b"":
-            self.abandoned += 1
+            with self.lock:
+                self.abandoned += 1
         raise HangUp
 
 

@@ -243,7 +243,7 @@ def test_cancel_reaches_requests_in_flight_within_two_seconds(opened: Round, eng
     times: list[float] = []
 
     def cancel() -> None:
-        while len(engine.requests) < 5:
+        while len(engine.requests) < 6:
             time.sleep(0.02)
         times.append(time.monotonic())
         request_cancel(job=job)
