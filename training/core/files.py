@@ -79,6 +79,8 @@ def new_folder(path: Path) -> Iterator[Path]:
     yield temporary
     write_manifest(temporary)
     for file in sorted(temporary.iterdir()):
+        # safetensors writes files that their owner alone may read; the sampling engine may be somebody else.
+        file.chmod(0o644)
         fsync_file(file)
     fsync_folder(temporary)
     if path.exists():
