@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -255,3 +256,20 @@ def test_damaged_adapter_is_not_published(trained: Run) -> None:
         publish_policy(claim, run=trained)
     assert not Policy.objects.filter(number=1).exists()
     assert not (absolute(trained.directory) / "result.json").exists()
+
+
+def test_page_is_told_what_the_trainer_says_it_is_doing(long_run: Run) -> None:
+    seen: list[str] = []
+
+    def look() -> None:
+        deadline = time.monotonic() + 30
+        while not (message := Job.objects.get(pk=long_run.job.pk).message) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        seen.append(message)
+        request_cancel(job=long_run.job)
+
+    watching = while_training(long_run, act=look)
+    with pytest.raises(JobCancelled):
+        run_and_publish(claim_of(long_run))
+    watching.join()
+    assert re.match(r"(step|reference) \d+/\d+", seen[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shlex
 import signal
 import socket
@@ -27,6 +28,7 @@ POLL_SECONDS = 1.0
 SECONDS_TO_STOP = 10
 LOG_BYTES_READ = 8_000
 LONGEST_CAUSE = 600
+PROGRESS_LINE = re.compile(r"(reference|step|last look|score) \d+/\d+")
 # Threads that wait by spinning take the processor from the engine and from each other: where a CPU is shared,
 # training was seen to run six times slower that way.
 TRAINER_DEFAULTS = {"OMP_WAIT_POLICY": "PASSIVE"}
@@ -55,7 +57,7 @@ def execute_run(claim: Claim, *, directory: Path, progress: Callable[[RunDirecto
         try:
             while _still_running(trainer):
                 now = progress(run)
-                heartbeat(claim, done=now.done, total=now.total)
+                heartbeat(claim, done=now.done, total=now.total, message=doing_now(run))
         finally:
             _stop(trainer)
     if trainer.returncode != 0 or not run.result.exists():
@@ -161,6 +163,12 @@ def _last_line(log: Path) -> str:
     except OSError:
         return ""
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def doing_now(run: RunDirectory) -> str:
+    """Return the trainer's last line about its progress, such as "reference 12/95  about 20 s left"."""
+    last = _last_line(run.path / LOG_FILE)
+    return last if PROGRESS_LINE.match(last) else ""
 
 
 def training_progress(run: RunDirectory) -> Progress:
