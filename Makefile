@@ -57,6 +57,10 @@ check: $(DEV_STAMP) ## style, types, import rules, Django's checks, migrations (
 	$(BIN)/python manage.py check
 	$(BIN)/python manage.py makemigrations --check --dry-run
 
+.PHONY: screenshots
+screenshots: $(DEV_STAMP) browser ## take the README's pictures from the product that `make run` has up (PORT)
+	@exec $(BIN)/python docs/screenshots.py
+
 .PHONY: fix
 fix: $(DEV_STAMP) ## format, and repair what ruff can repair
 	$(BIN)/ruff check --fix .

@@ -198,7 +198,7 @@ class Migration(migrations.Migration):
                 (
                     "learning_rate",
                     models.FloatField(
-                        default=0.0001, validators=[django.core.validators.MinValueValidator(1e-12)]
+                        default=5e-05, validators=[django.core.validators.MinValueValidator(1e-12)]
                     ),
                 ),
                 (

@@ -34,7 +34,7 @@ class Recipe(models.Model):
     )
 
     beta = models.FloatField(default=0.1, validators=[MinValueValidator(ABOVE_ZERO)])
-    learning_rate = models.FloatField(default=1e-4, validators=[MinValueValidator(ABOVE_ZERO)])
+    learning_rate = models.FloatField(default=5e-5, validators=[MinValueValidator(ABOVE_ZERO)])
     epochs = models.PositiveSmallIntegerField(
         default=2, validators=[MinValueValidator(1), MaxValueValidator(100)]
     )

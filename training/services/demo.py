@@ -17,6 +17,8 @@ DEMO_MODEL = "SmolLM2-135M-Instruct"
 LEAD = "lead"
 ANNOTATORS = {"ada": "Ada", "ben": "Ben", "chloe": "Chloe"}
 CONTENT = Path("annotate") / "demo"
+# A 135 M model with few labels learns visibly at this rate; 5e-5 and below suits larger models.
+DEMO_RECIPE = {"learning_rate": 2e-4}
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ def create_demo(*, base_model: Path) -> Demo | None:
                 guidelines=(content / "guidelines.md").read_text(encoding="utf-8"),
                 prompts=prompts,
                 members=[Member(user=user, role=Role.ANNOTATOR) for user, _ in annotators],
+                recipe=DEMO_RECIPE,
             )
     return Demo(study=study, logins=(lead_login, *(login for _, login in annotators)))
 
