@@ -102,7 +102,7 @@ def read_config(path: Path) -> RunConfig:
 
 
 def parse_config(values: object) -> RunConfig:
-    """Check an object of config.json's shape (DESIGN section 8) and return it as a RunConfig.
+    """Check an object of config.json's shape (docs/data-format.md) and return it as a RunConfig.
 
     Raises ConfigError on unknown keys, wrong types, values out of range and contradictions.
     """
