@@ -91,7 +91,7 @@ TRAINING = (
         "Learning rate",
         float("-inf"),
         1,
-        "1e-4 to 2e-4 on a 135 M model, 5e-6 to 5e-5 on larger ones",
+        "1e-4 to 5e-4 on a 135 M model, 5e-6 to 5e-5 on larger ones",
         "Size of an optimiser step. Too high shows as a jumping loss and a gradient norm that grows.",
     ),
     NumberSetting(
