@@ -67,7 +67,7 @@ def test_round_page_shows_what_training_would_use_and_with_which_settings(world:
     assert "left out: ties" in html
     assert "About 2 optimiser steps." in html  # 2 preferences are one step of 8; two epochs
     assert "β <strong>0.1</strong>" in html
-    assert "learning rate <strong>1e-4</strong>" in html
+    assert "learning rate <strong>5e-5</strong>" in html
     assert "Starts from the SFT reference" in html
     assert " disabled" not in html
 
