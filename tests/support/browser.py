@@ -1,4 +1,4 @@
-"""A real Chromium for tests: one per session, a fresh context per test, signed in by session cookie."""
+"""A real Chromium for tests: one per file, a fresh context per test, signed in by session cookie."""
 
 from __future__ import annotations
 
@@ -23,9 +23,13 @@ OpenContext = Callable[..., BrowserContext]
 OpenPage = Callable[..., Page]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """Start the browser once; Playwright keeps an event loop in this thread, which Django must allow."""
+    """Start the browser once per file.
+
+    Playwright keeps an event loop running in this thread as long as it is there: Django is told that it is in
+    order, and tests of other files, which start loops of their own, are spared it.
+    """
     path = chromium_path()
     if path is None:
         pytest.skip("no Chromium")
