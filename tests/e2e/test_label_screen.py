@@ -329,14 +329,15 @@ def test_the_empty_state_tells_the_truth_and_replaces_itself(
     page = open_label(open_page(ana), study)
     expect(page.locator("#stage")).to_contain_text("No pairs yet")
     expect(page.locator("#stage")).to_contain_text("New pairs are being sampled; 0 are here so far.")
-    pair = make_pair(study)
+    page.wait_for_timeout(2_000)
+    pair, made_at = make_pair(study), time.monotonic()
     expect(page.locator(f"#stage [data-pair='{pair.pk}']")).to_be_visible(timeout=12_000)
     page.keyboard.press("1")
     page.keyboard.press("Enter")
     until(lambda: Preference.objects.filter(pair=pair).exists())
     duration = Preference.objects.get().duration_ms
     assert duration is not None
-    assert duration < 5_000
+    assert duration < 1000 * (time.monotonic() - made_at)  # the wait for a pair is not time on it
 
 
 def test_a_screen_that_waits_asks_to_sign_in_again_when_the_session_ended(

@@ -88,8 +88,8 @@ def label_by_keyboard(page: Page, *, pairs: int) -> int:
         page.keyboard.press("1" if labelled % 2 else "2")
         page.keyboard.press("Enter")
         labelled += 1
-        if labelled < pairs:
-            expect(page.locator("article.pair")).not_to_have_attribute("data-pair", str(before))
+        # While both cores sample, an answer may take a moment; then the next pair or an empty state is there.
+        expect(page.locator(f"article.pair[data-pair='{before}']")).to_have_count(0, timeout=WORK_WAIT)
     return labelled
 
 
