@@ -68,6 +68,8 @@
   /* Showing. */
   function show(element, { focus = true } = {}) {
     waiting = false;
+    // Two answers under way at once may both bring this pair; it must not come up a second time.
+    if (ahead && pairId(ahead) === pairId(element)) ahead = null;
     stage().replaceChildren(element);
     element.classList.remove("is-sending");
     if (window.htmx) window.htmx.process(stage());

@@ -285,6 +285,32 @@ def test_a_lost_session_keeps_the_label_until_the_person_is_back(
     until(lambda: Preference.objects.count() == 1)
 
 
+def test_labels_faster_than_the_answers_never_bring_a_pair_twice(
+    open_page: OpenPage, study: Study, ana: User
+) -> None:
+    make_pairs(study, 4)
+    page = open_label(open_page(ana), study)
+    wait_for_ahead(study, ana)
+    page.wait_for_load_state("networkidle")
+    held: list[Route] = []
+    page.route("**/judge/", lambda route: held.append(route))
+    for _ in range(2):
+        page.keyboard.press("1")
+        page.keyboard.press("Enter")
+    for number in range(2):
+        page.wait_for_timeout(300)
+        held[number].continue_()
+    page.unroute("**/judge/")
+    third = page.locator("#stage [data-pair]:not(.is-sending)")
+    expect(third).to_be_visible()
+    number_of_third = third.get_attribute("data-pair")
+    page.keyboard.press("1")
+    page.keyboard.press("Enter")
+    expect(page.locator(f"#stage [data-pair='{number_of_third}']")).to_have_count(0)
+    until(lambda: Preference.objects.count() == 3)
+    assert_slots_add_up(study)
+
+
 def test_an_answer_that_got_lost_does_not_make_a_second_label(
     open_page: OpenPage, study: Study, ana: User
 ) -> None:
