@@ -46,7 +46,7 @@ test: $(DEV_STAMP) browser ## set up and run every test
 
 .PHONY: test-fast
 test-fast: $(DEV_STAMP) ## the tests without engine, browser and long waits (under a minute)
-	@exec $(BIN)/python -m pytest -m "$(FAST_TESTS)" $(PYTEST_ARGS)
+	@exec $(BIN)/python -m pytest -n 2 -m "$(FAST_TESTS)" $(PYTEST_ARGS)
 
 .PHONY: check
 check: $(DEV_STAMP) ## style, types, import rules, Django's checks, migrations (under a minute)
