@@ -48,8 +48,7 @@ class Watch:
         """A part that keeps failing is announced once."""
         if state.name not in self.down:
             self.down.add(state.name)
-            cause = "by a signal" if state.exit_status == -1 else f"exit status {state.exit_status}"
-            say(f"{state.name} stopped ({cause}); trying again; see {self._log(state.name)}")
+            say(f"{state.name} stopped ({cause_of_stop(state)}); trying again; see {self._log(state.name)}")
 
     def _log(self, name: str) -> str:
         return str(self.studio.log_directory / f"{name}.log")
@@ -65,6 +64,13 @@ class Watch:
         elif state == "failed":
             say(f"engine failed: {detail}")
         self.engine_state = state
+
+
+def cause_of_stop(state: ProcessState) -> str:
+    """Return what is known of the end; of one right after its start, supervisor keeps no exit status."""
+    if state.state == "BACKOFF":
+        return "right after its start"
+    return "by a signal" if state.exit_status == -1 else f"exit status {state.exit_status}"
 
 
 def engine_state(studio: StudioEnvironment) -> tuple[str, str]:
