@@ -14,6 +14,8 @@ from training.core.files import sha256_of_file, write_json
 from training.core.rundir import RunDirectory, read_margins, read_metrics
 from training.core.trainer import run_dpo
 
+pytestmark = pytest.mark.slow  # trains the same run many times over
+
 
 class Killed(BaseException):
     """The process ends here."""
