@@ -45,7 +45,7 @@ test: $(DEV_STAMP) browser ## set up and run every test
 	@exec $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 .PHONY: test-fast
-test-fast: $(DEV_STAMP) ## the tests without engine, browser and long waits (under a minute)
+test-fast: $(DEV_STAMP) ## the tests without engine, browser and long waits (about a minute)
 	@exec $(BIN)/python -m pytest -n 2 -m "$(FAST_TESTS)" $(PYTEST_ARGS)
 
 .PHONY: check
