@@ -32,7 +32,7 @@ def test_web_process_imports_no_machine_learning_library() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["training.core.config", "training.core.rundir", "training.serving.client"]
+    "module", ["training.core.run.config", "training.core.run.directory", "training.serving.client"]
 )
 def test_what_the_web_side_uses_of_trainer_and_serving_is_light(module: str) -> None:
     loaded = modules_after(f"import {module}")

@@ -8,7 +8,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from tests.core.support import example, write_run
 from tests.support.tiny_model import make_tiny_model
-from training.core.rundir import RunDirectory
+from training.core.run.directory import RunDirectory
 
 
 @pytest.fixture(scope="session")

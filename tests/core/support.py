@@ -8,10 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from training.core.config import RunConfig, parse_config, read_config
-from training.core.encode import EncodedPair, EncodingRules, encode_pairs
-from training.core.logps import pair_logps_function
-from training.core.modeling import (
+from training.core.data.encode import EncodedPair, EncodingRules, encode_pairs
+from training.core.logprobs.pairs import pair_logps_function
+from training.core.model.loading import (
     encoding_rules,
     find_base,
     load_base,
@@ -19,10 +18,11 @@ from training.core.modeling import (
     load_tokenizer,
     trainable_parameters,
 )
-from training.core.rundir import DpoExample, RunDirectory, write_run_directory
-from training.core.schedule import Plan
-from training.core.step import DpoRun
-from training.core.trainer import reference_logps
+from training.core.run.config import RunConfig, parse_config, read_config
+from training.core.run.directory import DpoExample, RunDirectory, write_run_directory
+from training.core.stages.dpo import reference_logps
+from training.core.stages.schedule import Plan
+from training.core.stages.step import DpoRun
 
 END = 257
 WORDS = ("river", "because", "small", "often", "light", "never", "house", "idea", "blue", "sings")

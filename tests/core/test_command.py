@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.core.support import example, write_run
-from training.core.files import sha256_of_file
-from training.core.rundir import RunDirectory, read_metrics
+from training.core.run.directory import RunDirectory, read_metrics
+from training.core.run.files import sha256_of_file
 
 pytestmark = pytest.mark.slow
 SECONDS = 120

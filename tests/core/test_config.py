@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from training.core.config import LossSettings, RunConfig, config_warnings, parse_config, read_config
 from training.core.errors import ConfigError
+from training.core.run.config import LossSettings, RunConfig, config_warnings, parse_config, read_config
 
 EXAMPLE: dict[str, Any] = {
     "stage": "dpo",
@@ -130,12 +130,14 @@ def test_a_small_beta_is_warned_of_and_a_usual_one_is_not() -> None:
 
 
 def test_the_web_side_of_the_trainer_imports_nothing_heavy() -> None:
-    loaded = _modules_after("import training.core.config, training.core.rundir")
+    loaded = _modules_after("import training.core.run.config, training.core.run.directory")
     assert loaded.isdisjoint({"torch", "transformers", "peft", "safetensors", "numpy", "django"})
 
 
 def test_the_trainer_imports_no_django() -> None:
-    loaded = _modules_after("import training.core.__main__, training.core.trainer, training.core.score")
+    loaded = _modules_after(
+        "import training.core.__main__, training.core.stages.dpo, training.core.stages.score"
+    )
     assert "torch" in loaded
     assert loaded.isdisjoint({"django", "annotate", "dpo_studio", "django_rq", "rq"})
 

@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 
 from tests.core.support import END, config, rules
-from training.core.encode import (
+from training.core.data.encode import (
     EncodedCompletion,
     EncodedPair,
     Tokenizer,
     encode_completions,
     encode_pairs,
 )
+from training.core.data.examples import MAX_LINE_BYTES, EncodedExamples
 from training.core.errors import TrainingError
-from training.core.examples import MAX_LINE_BYTES, EncodedExamples
-from training.core.modeling import find_base, load_tokenizer
-from training.core.rundir import LeftOut
+from training.core.model.loading import find_base, load_tokenizer
+from training.core.run.directory import LeftOut
 
 USER = [{"role": "user", "content": "Hello"}]
 GOOD = [{"role": "assistant", "content": "Yes"}]

@@ -19,8 +19,8 @@ from transformers import (
 )
 
 from tests.core.support import random_pair
-from training.core.encode import EncodedPair
-from training.core.logps import (
+from training.core.data.encode import EncodedPair
+from training.core.logprobs.pairs import (
     completion_token_logps,
     pair_logps_function,
     plain_pair_logps,

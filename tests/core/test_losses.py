@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from training.core.config import LOSS_KEYS, LossSettings
-from training.core.losses import (
+from training.core.losses.pairwise import (
     PairLogps,
     accuracies,
     cdpo_loss,
@@ -20,6 +19,7 @@ from training.core.losses import (
     preference_loss,
     rewards,
 )
+from training.core.run.config import LOSS_KEYS, LossSettings
 
 finite = st.floats(-50, 50)
 betas = st.sampled_from([0.01, 0.1, 0.5, 2.0])

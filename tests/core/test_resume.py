@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 
 from tests.core.support import example, write_run
-from training.core import checkpoints, closing, trainer
-from training.core.config import read_config
 from training.core.errors import TrainingError
-from training.core.files import sha256_of_file, write_json
-from training.core.rundir import RunDirectory, read_margins, read_metrics
-from training.core.trainer import run_dpo
+from training.core.run import checkpoints
+from training.core.run.config import read_config
+from training.core.run.directory import RunDirectory, read_margins, read_metrics
+from training.core.run.files import sha256_of_file, write_json
+from training.core.stages import closing
+from training.core.stages import dpo as trainer
+from training.core.stages.dpo import run_dpo
 
 pytestmark = pytest.mark.slow  # trains the same run many times over
 

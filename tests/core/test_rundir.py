@@ -6,9 +6,16 @@ from pathlib import Path
 import pytest
 
 from tests.core.support import config, example
-from training.core.config import read_config
 from training.core.errors import TrainingError
-from training.core.files import (
+from training.core.run.config import read_config
+from training.core.run.directory import (
+    RunDirectory,
+    ScoreExample,
+    StepMetrics,
+    read_metrics,
+    write_run_directory,
+)
+from training.core.run.files import (
     append_lines,
     damaged_file,
     keep_lines,
@@ -17,13 +24,6 @@ from training.core.files import (
     sha256_of_file,
     sha256_of_model,
     write_text,
-)
-from training.core.rundir import (
-    RunDirectory,
-    ScoreExample,
-    StepMetrics,
-    read_metrics,
-    write_run_directory,
 )
 
 USER = ({"role": "user", "content": "Hello"},)

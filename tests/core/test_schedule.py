@@ -2,8 +2,8 @@
 
 import pytest
 
-from training.core.config import OptimizerSettings
-from training.core.schedule import Plan, learning_rate_at
+from training.core.run.config import OptimizerSettings
+from training.core.stages.schedule import Plan, learning_rate_at
 
 
 def test_every_epoch_sees_each_pair_once_in_an_order_of_its_own() -> None:

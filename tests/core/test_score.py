@@ -7,12 +7,18 @@ import pytest
 import torch
 
 from tests.core.support import config, example, write_run
-from training.core import score
-from training.core.config import read_config
-from training.core.files import read_json_lines
-from training.core.rundir import RunDirectory, RunResult, ScoreExample, read_scores, write_run_directory
-from training.core.score import run_score
-from training.core.trainer import run_dpo
+from training.core.run.config import read_config
+from training.core.run.directory import (
+    RunDirectory,
+    RunResult,
+    ScoreExample,
+    read_scores,
+    write_run_directory,
+)
+from training.core.run.files import read_json_lines
+from training.core.stages import score
+from training.core.stages.dpo import run_dpo
+from training.core.stages.score import run_score
 
 COMPLETIONS = (
     ({"role": "assistant", "content": "small house"},),

@@ -11,16 +11,23 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from tests.core.support import config, example, gradients, load_job, shake, write_run
-from training.core.adapter import read_probe
-from training.core.config import read_config
 from training.core.errors import TrainingError
-from training.core.files import damaged_file, sha256_of_file
-from training.core.logps import plain_pair_logps
-from training.core.losses import PairLogps, preference_loss
-from training.core.modeling import reference_mode, trainable_parameters
-from training.core.rundir import DpoExample, Receipt, RunDirectory, RunResult, read_margins, read_metrics
-from training.core.step import batch_backward
-from training.core.trainer import check_step_zero, run_dpo
+from training.core.logprobs.pairs import plain_pair_logps
+from training.core.losses.pairwise import PairLogps, preference_loss
+from training.core.model.loading import reference_mode, trainable_parameters
+from training.core.run.adapter import read_probe
+from training.core.run.config import read_config
+from training.core.run.directory import (
+    DpoExample,
+    Receipt,
+    RunDirectory,
+    RunResult,
+    read_margins,
+    read_metrics,
+)
+from training.core.run.files import damaged_file, sha256_of_file
+from training.core.stages.dpo import check_step_zero, run_dpo
+from training.core.stages.step import batch_backward
 
 
 def train(run: RunDirectory) -> RunResult:

@@ -18,7 +18,7 @@ from django.db import connections
 from annotate.models import Study, Verdict
 from tests.training.factories import attempt_of, make_study
 from tests.training.loop import fill_round, label_round
-from training.core.files import damaged_file
+from training.core.run.files import damaged_file
 from training.models import Job, Policy, Round, Run
 from training.services import publishing
 from training.services.jobs import (

@@ -6,11 +6,11 @@ import sys
 import traceback
 from pathlib import Path
 
-from training.core.config import RunConfig, read_config
 from training.core.errors import RunStoppedError, TrainingError
-from training.core.files import write_json
 from training.core.process import die_with_parent, exclusive, stop_when_asked
-from training.core.rundir import RunDirectory
+from training.core.run.config import RunConfig, read_config
+from training.core.run.directory import RunDirectory
+from training.core.run.files import write_json
 
 FAILED = 1
 STOPPED = 143
@@ -100,11 +100,11 @@ def _attempt(run: RunDirectory) -> int:
 def _stage(run: RunDirectory, *, config: RunConfig) -> None:
     # Imported here so that --help and a refused configuration need no torch.
     if config.stage == "score":
-        from training.core.score import run_score
+        from training.core.stages.score import run_score
 
         run_score(run, config=config)
     else:
-        from training.core.trainer import run_dpo
+        from training.core.stages.dpo import run_dpo
 
         run_dpo(run, config=config)
 

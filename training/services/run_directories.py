@@ -11,8 +11,8 @@ from typing import Any
 
 from django.conf import settings
 
-from training.core.config import LoraSettings, LossSettings, OptimizerSettings, RunConfig
-from training.core.rundir import write_run_directory
+from training.core.run.config import LoraSettings, LossSettings, OptimizerSettings, RunConfig
+from training.core.run.directory import write_run_directory
 from training.models import Policy, Recipe, Round
 from training.services.training_set import TrainingSet
 

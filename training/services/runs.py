@@ -20,7 +20,7 @@ from typing import IO
 
 from django.conf import settings
 
-from training.core.rundir import RunDirectory
+from training.core.run.directory import RunDirectory
 from training.services.jobs import Claim, JobFailed, heartbeat
 
 LOG_FILE = "train.log"

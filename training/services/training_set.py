@@ -9,7 +9,7 @@ from typing import Any
 
 from annotate.models import Pair, Response, Split, Verdict
 from annotate.selectors.preferences import PairVotes, labelled_pairs, majority
-from training.core.rundir import DpoExample
+from training.core.run.directory import DpoExample
 from training.models import Round, SampledResponse
 
 # Newer labels are about what the policy does now. The trainer scales weights to a mean of 1.

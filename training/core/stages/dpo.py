@@ -6,15 +6,15 @@ from dataclasses import asdict, replace
 import torch
 from torch import nn
 
-from training.core import checkpoints
-from training.core.checkpoints import Position
-from training.core.closing import finish
-from training.core.config import RunConfig, config_warnings
-from training.core.encode import EncodedPair, encode_pairs
+from training.core.data.encode import EncodedPair, encode_pairs
 from training.core.errors import RunStoppedError, TrainingError
-from training.core.files import append_lines, keep_lines, sha256_of_file, write_json
-from training.core.logps import PairLogpsFunction, PairTokenLogps, pair_logps_function, shared_pair_logps
-from training.core.modeling import (
+from training.core.logprobs.pairs import (
+    PairLogpsFunction,
+    PairTokenLogps,
+    pair_logps_function,
+    shared_pair_logps,
+)
+from training.core.model.loading import (
     BaseModel,
     encoding_rules,
     find_base,
@@ -26,9 +26,14 @@ from training.core.modeling import (
 )
 from training.core.process import raise_if_stopped
 from training.core.progress import progress, say
-from training.core.rundir import Receipt, RunDirectory, StepMetrics
-from training.core.schedule import Plan
-from training.core.step import DpoRun, train_step
+from training.core.run import checkpoints
+from training.core.run.checkpoints import Position
+from training.core.run.config import RunConfig, config_warnings
+from training.core.run.directory import Receipt, RunDirectory, StepMetrics
+from training.core.run.files import append_lines, keep_lines, sha256_of_file, write_json
+from training.core.stages.closing import finish
+from training.core.stages.schedule import Plan
+from training.core.stages.step import DpoRun, train_step
 
 # How far a fresh adapter, or the reference asked twice, may be from nothing: nats per token, by dtype.
 NOISE = {"float32": 1e-4, "bfloat16": 0.05}

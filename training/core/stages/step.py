@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from training.core.config import RunConfig
-from training.core.encode import EncodedPair
+from training.core.data.encode import EncodedPair
 from training.core.errors import TrainingError
-from training.core.files import append_lines
-from training.core.logps import PairLogpsFunction, PairTokenLogps
-from training.core.losses import PairLogps, accuracies, margins, preference_loss, rewards
-from training.core.modeling import BaseModel, trainable_parameters
+from training.core.logprobs.pairs import PairLogpsFunction, PairTokenLogps
+from training.core.losses.pairwise import PairLogps, accuracies, margins, preference_loss, rewards
+from training.core.model.loading import BaseModel, trainable_parameters
 from training.core.process import raise_if_stopped
-from training.core.rundir import MarginRecord, RunDirectory, StepMetrics
-from training.core.schedule import Plan, learning_rate_at
+from training.core.run.config import RunConfig
+from training.core.run.directory import MarginRecord, RunDirectory, StepMetrics
+from training.core.run.files import append_lines
+from training.core.stages.schedule import Plan, learning_rate_at
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,15 @@ from typing import Any
 
 import torch
 
-from training.core.adapter import CardFigures, make_probe, write_adapter
-from training.core.checkpoints import Position
-from training.core.files import read_json_lines, sha256_of_file, write_json, write_json_lines
-from training.core.losses import margins
-from training.core.modeling import ADAPTER_WEIGHTS, parent_sha256
+from training.core.losses.pairwise import margins
+from training.core.model.loading import ADAPTER_WEIGHTS, parent_sha256
 from training.core.process import raise_if_stopped
 from training.core.progress import progress, say
-from training.core.rundir import Receipt, RunResult, read_margins, read_metrics
-from training.core.step import DpoRun, pair_sums
+from training.core.run.adapter import CardFigures, make_probe, write_adapter
+from training.core.run.checkpoints import Position
+from training.core.run.directory import Receipt, RunResult, read_margins, read_metrics
+from training.core.run.files import read_json_lines, sha256_of_file, write_json, write_json_lines
+from training.core.stages.step import DpoRun, pair_sums
 from training.core.versions import library_versions
 
 

@@ -6,12 +6,10 @@ from dataclasses import asdict
 import torch
 from torch import nn
 
-from training.core.config import RunConfig
-from training.core.encode import EncodedCompletion, encode_completions
-from training.core.examples import EncodedExamples
-from training.core.files import append_lines, keep_lines, sha256_of_file, write_json
-from training.core.logps import completion_token_logps
-from training.core.modeling import (
+from training.core.data.encode import EncodedCompletion, encode_completions
+from training.core.data.examples import EncodedExamples
+from training.core.logprobs.pairs import completion_token_logps
+from training.core.model.loading import (
     BaseModel,
     encoding_rules,
     find_base,
@@ -23,7 +21,9 @@ from training.core.modeling import (
 )
 from training.core.process import raise_if_stopped
 from training.core.progress import progress, say
-from training.core.rundir import RunDirectory, RunResult, ScoreRecord, read_scores
+from training.core.run.config import RunConfig
+from training.core.run.directory import RunDirectory, RunResult, ScoreRecord, read_scores
+from training.core.run.files import append_lines, keep_lines, sha256_of_file, write_json
 from training.core.versions import library_versions
 
 

@@ -15,10 +15,10 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from training.core.config import RunConfig
-from training.core.encode import EncodingRules, Tokenizer
+from training.core.data.encode import EncodingRules, Tokenizer
 from training.core.errors import TrainingError
-from training.core.files import damaged_file, sha256_of_file, sha256_of_model
+from training.core.run.config import RunConfig
+from training.core.run.files import damaged_file, sha256_of_file, sha256_of_model
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"

@@ -5,7 +5,7 @@ import random
 from dataclasses import dataclass
 from functools import lru_cache
 
-from training.core.config import OptimizerSettings
+from training.core.run.config import OptimizerSettings
 
 
 @dataclass(frozen=True)

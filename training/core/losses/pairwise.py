@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from training.core.config import LossSettings
+from training.core.run.config import LossSettings
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,7 @@ from typing import Any, Protocol
 
 from jinja2 import TemplateError
 
-from training.core.config import LossSettings
-from training.core.errors import ExampleError, TrainingError
-from training.core.examples import (
+from training.core.data.examples import (
     EncodedExamples,
     completion_messages,
     encode_file,
@@ -18,7 +16,9 @@ from training.core.examples import (
     number,
     token_ids,
 )
-from training.core.rundir import Messages, TokenIds
+from training.core.errors import ExampleError, TrainingError
+from training.core.run.config import LossSettings
+from training.core.run.directory import Messages, TokenIds
 
 
 class Tokenizer(Protocol):

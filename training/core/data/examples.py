@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Generic, TypeVar
 
 from training.core.errors import ExampleError, TrainingError
-from training.core.rundir import LeftOut, Messages, Receipt, TokenIds
+from training.core.run.directory import LeftOut, Messages, Receipt, TokenIds
 
 MAX_LINE_BYTES = 10 * 1024 * 1024
 Encoded = TypeVar("Encoded")

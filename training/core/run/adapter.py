@@ -10,12 +10,12 @@ from peft import get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import nn
 
-from training.core.config import RunConfig
-from training.core.encode import EncodedPair
-from training.core.files import new_folder, write_json, write_text
-from training.core.logps import completion_token_logps
-from training.core.modeling import ADAPTER_CONFIG, ADAPTER_WEIGHTS, BaseModel, reference_mode
-from training.core.rundir import RunDirectory, TokenIds
+from training.core.data.encode import EncodedPair
+from training.core.logprobs.pairs import completion_token_logps
+from training.core.model.loading import ADAPTER_CONFIG, ADAPTER_WEIGHTS, BaseModel, reference_mode
+from training.core.run.config import RunConfig
+from training.core.run.directory import RunDirectory, TokenIds
+from training.core.run.files import new_folder, write_json, write_text
 
 PROBE_TOKENS = 64
 

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from training.core.modeling import causal_model
-from training.core.rundir import TokenIds
+from training.core.model.loading import causal_model
+from training.core.run.directory import TokenIds
 
 
 @dataclass(frozen=True)

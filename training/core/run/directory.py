@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from training.core.config import RunConfig
 from training.core.errors import TrainingError
-from training.core.files import read_json_lines, sha256_of_file, write_json, write_json_lines
+from training.core.run.config import RunConfig
+from training.core.run.files import read_json_lines, sha256_of_file, write_json, write_json_lines
 
 Messages = tuple[dict[str, Any], ...]
 TokenIds = tuple[int, ...]

@@ -11,10 +11,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from training.core.errors import TrainingError
-from training.core.files import damaged_file, fsync_file, new_folder, write_json
-from training.core.modeling import trainable_parameters
+from training.core.model.loading import trainable_parameters
 from training.core.progress import say
-from training.core.rundir import RunDirectory
+from training.core.run.directory import RunDirectory
+from training.core.run.files import damaged_file, fsync_file, new_folder, write_json
 
 KEPT = 2
 
