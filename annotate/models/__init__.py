@@ -5,19 +5,26 @@ structure.
 """
 
 from annotate.models.audit import AuditEntry
-from annotate.models.labelling import Lease, Preference, PreferenceRevision, Side, Skip, Verdict
+from annotate.models.labelling import Draft, Lease, Preference, PreferenceRevision, Side, Skip, Verdict
 from annotate.models.pairs import Pair, Prompt, Response, Split
-from annotate.models.studies import Membership, Role, Study
+from annotate.models.quality import Flag, KnownAnswer, Resolution
+from annotate.models.studies import GuidelinesVersion, Invite, Membership, Role, Study
 from annotate.models.users import User
 
 __all__ = [
     "AuditEntry",
+    "Draft",
+    "Flag",
+    "GuidelinesVersion",
+    "Invite",
+    "KnownAnswer",
     "Lease",
     "Membership",
     "Pair",
     "Preference",
     "PreferenceRevision",
     "Prompt",
+    "Resolution",
     "Response",
     "Role",
     "Side",

@@ -4,7 +4,7 @@ from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
-from annotate.models.pairs import Pair
+from annotate.models.pairs import Pair, Response
 
 
 class Side(models.TextChoices):
@@ -54,9 +54,22 @@ class Judgement(models.Model):
         help_text="1 negligibly, 2 slightly, 3 better, 4 significantly better; empty: not asked.",
     )
     rationale = models.TextField(blank=True)
+    edited_response = models.ForeignKey(
+        Response,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+        help_text="An annotator's better version of one response; preferred to the one it came from.",
+    )
+    edited_side = models.CharField(
+        max_length=1, choices=Side.choices, blank=True, help_text="Which response was edited."
+    )
     shown_left = models.CharField(max_length=1, choices=Side.choices)
     duration_ms = models.PositiveIntegerField(
-        null=True, blank=True, help_text="From first paint to the verdict."
+        null=True,
+        blank=True,
+        help_text="From first paint to the verdict, without the time hidden or idle.",
     )
     guidelines_version = models.PositiveIntegerField(default=1)
     simulated_rule = models.CharField(max_length=80, blank=True, help_text="Empty when a person judged.")
@@ -129,3 +142,23 @@ class Skip(models.Model):
 
     def __str__(self) -> str:
         return f"{self.pair} skipped by {self.annotator}"
+
+
+class Draft(models.Model):
+    """What an annotator has begun to say of a pair and not submitted; gone with the verdict."""
+
+    pair = models.ForeignKey(Pair, on_delete=models.CASCADE, related_name="drafts")
+    annotator = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="drafts")
+    content = models.JSONField(
+        default=dict,
+        help_text="Verdict, strength, rationale and edit, as the screen shows them.",
+    )
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["pair", "annotator"], name="one_draft_per_pair_and_annotator")
+        ]
+
+    def __str__(self) -> str:
+        return f"draft on {self.pair} by {self.annotator}"

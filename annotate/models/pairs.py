@@ -1,3 +1,4 @@
+from django.conf import settings
 from django.db import models
 
 from annotate.models.studies import Study
@@ -51,6 +52,10 @@ class Response(models.Model):
 class Pair(models.Model):
     """Two different responses to one prompt, to be judged by `labels_wanted` annotators.
 
+    A gold or practice pair is a template (`labels_wanted` 0, with a `KnownAnswer`): each annotator judges a
+    copy of it, and a repeat is a copy of what they judged themselves. Copies point at their `original` and
+    are `reserved_for` one person; only pairs that are reserved for nobody are in the common queue.
+
     `slots_taken` counts preferences plus live leases; the queue hands a pair out only while it is below
     `labels_wanted`. Whoever changes preferences or leases changes it in the same transaction.
     """
@@ -78,7 +83,15 @@ class Pair(models.Model):
         blank=True,
         on_delete=models.CASCADE,
         related_name="repeats",
-        help_text="Of a repeat.",
+        help_text="Of a repeat, or of one person's copy of a gold or practice pair.",
+    )
+    reserved_for = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        null=True,
+        blank=True,
+        on_delete=models.CASCADE,
+        related_name="reserved_pairs",
+        help_text="Only this annotator gets the pair; empty: whoever is next.",
     )
     batch = models.PositiveIntegerField(
         default=0, help_text="Which delivery this pair came in; its meaning belongs to whoever made the pair."
@@ -106,8 +119,17 @@ class Pair(models.Model):
                 models.F("priority").desc(),
                 "order_key",
                 "id",
-                condition=models.Q(state="open", slots_taken__lt=models.F("labels_wanted")),
+                condition=models.Q(
+                    state="open", slots_taken__lt=models.F("labels_wanted"), reserved_for__isnull=True
+                ),
                 name="open_pairs_in_queue_order",
+            ),
+            models.Index(
+                fields=["reserved_for", "study", "priority", "order_key"],
+                condition=models.Q(
+                    state="open", slots_taken__lt=models.F("labels_wanted"), reserved_for__isnull=False
+                ),
+                name="open_pairs_reserved_for",
             ),
             models.Index(fields=["study", "batch", "purpose"]),
         ]

@@ -18,6 +18,25 @@ class Study(models.Model):
     guidelines_version = models.PositiveIntegerField(default=1)
     allow_tie = models.BooleanField(default=True)
     allow_both_bad = models.BooleanField(default=True)
+    ask_strength = models.BooleanField(
+        default=False, help_text="After a choice, offer to say by how much the response is better."
+    )
+    allow_edit = models.BooleanField(
+        default=True, help_text="Annotators may improve a response; the edit becomes a preferred example."
+    )
+    practice_pairs = models.PositiveSmallIntegerField(
+        default=3, help_text="How many practice pairs somebody judges before the first real one; 0: none."
+    )
+    gold_share = models.FloatField(
+        default=0.0,
+        validators=[MinValueValidator(0.0), MaxValueValidator(0.5)],
+        help_text="The share of an annotator's pairs that are gold pairs, where the study has any.",
+    )
+    repeat_share = models.FloatField(
+        default=0.03,
+        validators=[MinValueValidator(0.0), MaxValueValidator(0.5)],
+        help_text="The share of an annotator's pairs that are their own earlier pairs, sides swapped.",
+    )
     labels_per_pair = models.PositiveSmallIntegerField(
         default=1,
         validators=[MinValueValidator(1), MaxValueValidator(20)],
@@ -44,6 +63,27 @@ class Study(models.Model):
         return self.name
 
 
+class GuidelinesVersion(models.Model):
+    """One version of a study's guidelines; each preference says which one was in use."""
+
+    study = models.ForeignKey(Study, on_delete=models.CASCADE, related_name="guidelines_versions")
+    number = models.PositiveIntegerField()
+    text = models.TextField(blank=True)
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["number"]
+        constraints = [
+            models.UniqueConstraint(fields=["study", "number"], name="one_text_per_guidelines_version")
+        ]
+
+    def __str__(self) -> str:
+        return f"guidelines {self.number} of {self.study}"
+
+
 class Role(models.TextChoices):
     LEAD = "lead", "Lead"
     ANNOTATOR = "annotator", "Annotator"
@@ -54,6 +94,11 @@ class Membership(models.Model):
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="memberships")
     study = models.ForeignKey(Study, on_delete=models.CASCADE, related_name="memberships")
     role = models.CharField(max_length=10, choices=Role.choices)
+    is_paused = models.BooleanField(default=False, help_text="Gets no pairs until a lead resumes them.")
+    in_training_sets = models.BooleanField(
+        default=True, help_text="Whether this person's labels are used for training."
+    )
+    practice_done_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -63,3 +108,29 @@ class Membership(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user} · {self.role} · {self.study}"
+
+
+class Invite(models.Model):
+    """A link that brings people into a study: it expires, can be limited in uses, and can be revoked.
+
+    Only the hash of the link's secret is kept.
+    """
+
+    study = models.ForeignKey(Study, on_delete=models.CASCADE, related_name="invites")
+    token_hash = models.CharField(max_length=64, unique=True, help_text="sha256 of the secret in the link.")
+    role = models.CharField(max_length=10, choices=Role.choices, default=Role.ANNOTATOR)
+    note = models.CharField(max_length=120, blank=True, help_text="Whom the link is for.")
+    max_uses = models.PositiveIntegerField(null=True, blank=True, help_text="Empty: any number.")
+    uses = models.PositiveIntegerField(default=0)
+    expires_at = models.DateTimeField()
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"invite {self.pk} to {self.study}"

@@ -11,6 +11,18 @@ class User(AbstractUser):
         help_text="The rule a simulated annotator labels by, for example “shorter”; empty for a person.",
     )
 
+    class Theme(models.TextChoices):
+        SYSTEM = "system", "Like the device"
+        LIGHT = "light", "Light"
+        DARK = "dark", "Dark"
+
+    theme = models.CharField(max_length=6, choices=Theme.choices, default=Theme.SYSTEM)
+    keys = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text='Remapped keys of the labelling screen, action → key, for example {"tie": "t"}.',
+    )
+
     one_click_login = models.BooleanField(
         default=False,
         help_text="The demo's login page signs this account in with one click, from this machine only.",
