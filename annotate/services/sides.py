@@ -4,7 +4,7 @@ import secrets
 
 from django.utils.crypto import constant_time_compare, salted_hmac
 
-from annotate.models import Lease, Pair, PreferenceRevision, Side, User
+from annotate.models import Lease, Pair, Preference, PreferenceRevision, Side, User
 
 OPPOSITE = {Side.A: Side.B, Side.B: Side.A}
 
@@ -13,8 +13,11 @@ def choose_left_side(*, pair: Pair, annotator: User) -> Side:
     """Return the opposite of what the latest other annotator of the pair saw, or a coin flip when there is
     none.
 
-    Someone who has seen the pair before sees it as before.
+    Someone who has seen the pair before sees it as before; a repeat of a pair that they judged shows it the
+    other way round.
     """
+    if pair.purpose == Pair.Purpose.REPEAT:
+        return _opposite_of_first_look(pair, annotator=annotator)
     seen = PreferenceRevision.objects.filter(pair=pair).order_by("-id").values_list("annotator", "shown_left")
     held = Lease.objects.filter(pair=pair).order_by("-id").values_list("annotator", "left_side")
     others: list[Side] = []
@@ -23,6 +26,11 @@ def choose_left_side(*, pair: Pair, annotator: User) -> Side:
             return Side(side)
         others.append(Side(side))
     return OPPOSITE[others[0]] if others else secrets.choice([Side.A, Side.B])
+
+
+def _opposite_of_first_look(repeat: Pair, *, annotator: User) -> Side:
+    first = Preference.objects.filter(pair=repeat.original_id, annotator=annotator).first()
+    return OPPOSITE[Side(first.shown_left)] if first else secrets.choice([Side.A, Side.B])
 
 
 def side_token(*, pair_id: int, annotator_id: int, left_side: Side) -> str:
