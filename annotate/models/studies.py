@@ -99,6 +99,9 @@ class Membership(models.Model):
         default=True, help_text="Whether this person's labels are used for training."
     )
     practice_done_at = models.DateTimeField(null=True, blank=True)
+    guidelines_read = models.PositiveIntegerField(
+        null=True, blank=True, help_text="The version of the guidelines that this person opened last."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

@@ -23,6 +23,10 @@ class User(AbstractUser):
         help_text='Remapped keys of the labelling screen, action → key, for example {"tie": "t"}.',
     )
 
+    hints_dismissed = models.BooleanField(
+        default=False, help_text="The hints over the first pair were put away for good."
+    )
+
     one_click_login = models.BooleanField(
         default=False,
         help_text="The demo's login page signs this account in with one click, from this machine only.",
