@@ -10,9 +10,11 @@ from django.core.files.uploadedfile import UploadedFile
 from django.core.validators import MaxValueValidator, MinValueValidator
 
 from annotate.models import Role, Side, Study, Verdict
+from annotate.services.editing import LONGEST_EDIT, Edit
 
 # What the screen calls A is the left pane, whatever the stored response's letter is.
 SHOWN_VERDICTS = [("left", "A"), ("right", "B"), ("tie", "Tie"), ("both_bad", "Both are bad")]
+LONGEST_RATIONALE = 10_000
 PERCENT = [MinValueValidator(0), MaxValueValidator(90)]
 
 
@@ -25,20 +27,37 @@ class JudgementForm(forms.Form):
     client_id = forms.UUIDField()
     shown = forms.CharField(max_length=64)
     duration_ms = forms.IntegerField(required=False, min_value=0)
+    strength = forms.IntegerField(required=False, min_value=1, max_value=4)
+    rationale = forms.CharField(required=False, max_length=LONGEST_RATIONALE)
+    edit_side = forms.ChoiceField(required=False, choices=SHOWN_VERDICTS[:2])
+    edit_text = forms.CharField(required=False, strip=False, max_length=10 * LONGEST_EDIT)
 
     def sentence(self) -> str:
         """Say what is wrong with the form in one sentence."""
-        if "verdict" in self.errors:
-            return str(self.errors["verdict"][0])
+        for name in ("verdict", "rationale", "edit_text"):
+            if name in self.errors:
+                return str(self.errors[name][0])
         return "The form is incomplete; reload the page and choose again."
+
+
+def stored_side(shown: str, *, left_side: Side) -> Side:
+    """Translate left or right on the screen into the stored response."""
+    return Side.A if (shown == "left") == (left_side == Side.A) else Side.B
+
+
+def stored_edit(form: JudgementForm, *, left_side: Side) -> Edit | None:
+    """Return the edit that a valid form carries, if any."""
+    if not form.cleaned_data["edit_side"]:
+        return None
+    side = stored_side(form.cleaned_data["edit_side"], left_side=left_side)
+    return Edit(side=side, text=form.cleaned_data["edit_text"])
 
 
 def stored_verdict(shown: str, *, left_side: Side) -> Verdict:
     """Translate a verdict on the screen into one on the stored responses."""
     if shown in ("tie", "both_bad"):
         return Verdict(shown)
-    left_is_a = left_side == Side.A
-    return Verdict.A if (shown == "left") == left_is_a else Verdict.B
+    return Verdict(stored_side(shown, left_side=left_side).value)
 
 
 class PromptImportForm(forms.Form):

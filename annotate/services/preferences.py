@@ -1,6 +1,7 @@
 """Recording, correcting and taking back one annotator's verdicts. Each is one short transaction."""
 
 import uuid
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import transaction
@@ -8,6 +9,7 @@ from django.utils import timezone
 
 from annotate.errors import AlreadyLabelled, LabelRefused, VerdictNotAllowed
 from annotate.models import Lease, Pair, Preference, PreferenceRevision, Side, Skip, Study, User, Verdict
+from annotate.services.editing import Edit, store_edit
 from annotate.services.locks import lock_annotator, lock_pair, lock_pairs
 from annotate.services.queue import (
     LEASES_PER_ANNOTATOR,
@@ -31,11 +33,12 @@ def record_preference(
     duration_ms: int | None = None,
     strength: int | None = None,
     rationale: str = "",
+    edit: Edit | None = None,
 ) -> Preference:
     """Record a verdict, in terms of the pair's stored responses; the lease's slot becomes the preference's.
 
-    The same `client_id` again is the same judgement: nothing happens, or, with another verdict, it is
-    corrected. Without a lease (it ran out) the label is taken as long as a slot of the pair is free.
+    The same `client_id` again is the same judgement: nothing happens, or, where it says something else, it
+    is corrected. Without a lease (it ran out) the label is taken as long as a slot of the pair is free.
     `shown_left` is what the person saw; it defaults to the lease's side. Raises LabelRefused with a
     sentence when the label cannot be taken.
     """
@@ -44,7 +47,9 @@ def record_preference(
         pair = lock_pair(pair.pk)
         earlier = Preference.objects.filter(client_id=client_id).first()
         if earlier is not None:
-            return _repeat(earlier, pair=pair, annotator=annotator, verdict=verdict)
+            if (earlier.pair_id, earlier.annotator_id) != (pair.pk, annotator.pk):
+                raise LabelRefused("This form belongs to another pair or person; reload the page.")
+            return _correct(earlier, pair=pair, said=_Said(verdict, strength, rationale, edit))
         _check_open(pair, verdict=verdict)
         if Preference.objects.filter(pair=pair, annotator=annotator).exists():
             raise AlreadyLabelled(
@@ -54,17 +59,15 @@ def record_preference(
         preference = Preference(
             pair=pair,
             annotator=annotator,
-            verdict=verdict,
             client_id=client_id,
             shown_left=shown_left or side,
             duration_ms=duration_ms and min(duration_ms, LONGEST_DURATION_MS),
-            strength=strength,
-            rationale=rationale,
             guidelines_version=pair.study.guidelines_version,
             simulated_rule=annotator.simulated_rule,
         )
         if not preference.shown_left:
             raise LabelRefused("This pair is not held by you; open the labelling page to get your next one.")
+        _say(_Said(verdict, strength, rationale, edit), preference=preference, pair=pair)
         preference.save(force_insert=True)
         _keep_revision(preference, action=PreferenceRevision.Action.RECORDED)
         return preference
@@ -85,6 +88,29 @@ def skip_pair(*, pair: Pair, annotator: User) -> None:
         if lease is not None:
             lease.delete()
             give_slot_back(pair.pk)
+
+
+def change_preference(
+    *,
+    pair: Pair,
+    annotator: User,
+    verdict: Verdict,
+    strength: int | None = None,
+    rationale: str = "",
+    edit: Edit | None = None,
+) -> Preference:
+    """Let an annotator say something else of a pair they labelled, while its round is open.
+
+    What was said before stays as a revision. Raises LabelRefused when the round is frozen or the pair was
+    never labelled by them.
+    """
+    with transaction.atomic():
+        lock_annotator(annotator)
+        pair = lock_pair(pair.pk)
+        preference = Preference.objects.filter(pair=pair, annotator=annotator).first()
+        if preference is None:
+            raise LabelRefused("You have no label on this pair any more; there is nothing to change.")
+        return _correct(preference, pair=pair, said=_Said(verdict, strength, rationale, edit))
 
 
 def undo_preference(*, study: Study, annotator: User) -> LeasedPair:
@@ -125,15 +151,39 @@ def _check_open(pair: Pair, *, verdict: Verdict) -> None:
         raise VerdictNotAllowed(f"This study does not offer “{verdict.label}”; choose another verdict.")
 
 
-def _repeat(earlier: Preference, *, pair: Pair, annotator: User, verdict: Verdict) -> Preference:
-    if (earlier.pair_id, earlier.annotator_id) != (pair.pk, annotator.pk):
-        raise LabelRefused("This form belongs to another pair or person; reload the page.")
-    if earlier.verdict != verdict:
-        _check_open(pair, verdict=verdict)
-        earlier.verdict = verdict
-        earlier.save(update_fields=["verdict", "updated_at"])
-        _keep_revision(earlier, action=PreferenceRevision.Action.CHANGED)
-    return earlier
+@dataclass(frozen=True)
+class _Said:
+    """What a person says of a pair."""
+
+    verdict: Verdict
+    strength: int | None
+    rationale: str
+    edit: Edit | None
+
+
+def _say(said: _Said, *, preference: Preference, pair: Pair) -> bool:
+    """Write what was said onto an unsaved or stored preference; True when it says something else now."""
+    is_graded = pair.study.ask_strength and said.verdict in (Verdict.A, Verdict.B)
+    edited = store_edit(said.edit, pair=pair) if said.edit else None
+    fields = {
+        "verdict": said.verdict,
+        "strength": said.strength if is_graded else None,
+        "rationale": said.rationale.strip(),
+        "edited_response_id": edited.pk if edited else None,
+        "edited_side": said.edit.side if said.edit else "",
+    }
+    differs = any(getattr(preference, name) != value for name, value in fields.items())
+    for name, value in fields.items():
+        setattr(preference, name, value)
+    return differs
+
+
+def _correct(preference: Preference, *, pair: Pair, said: _Said) -> Preference:
+    if _say(said, preference=preference, pair=pair):
+        _check_open(pair, verdict=said.verdict)
+        preference.save()
+        _keep_revision(preference, action=PreferenceRevision.Action.CHANGED)
+    return preference
 
 
 def _turn_lease_into_slot(*, pair: Pair, annotator: User) -> Side | str:
@@ -196,6 +246,8 @@ def _keep_revision(preference: Preference, *, action: PreferenceRevision.Action)
         verdict=preference.verdict,
         strength=preference.strength,
         rationale=preference.rationale,
+        edited_response_id=preference.edited_response_id,
+        edited_side=preference.edited_side,
         shown_left=preference.shown_left,
         duration_ms=preference.duration_ms,
         guidelines_version=preference.guidelines_version,

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from annotate.access import StudyAccess, study_access
 from annotate.errors import LabelRefused
-from annotate.forms import JudgementForm, stored_verdict
+from annotate.forms import JudgementForm, stored_edit, stored_verdict
 from annotate.markdown import render_markdown
 from annotate.models import Pair, Role, Side
 from annotate.selectors.queue import QueueState, empty_reason, queue_state
@@ -106,6 +106,9 @@ def _record(form: JudgementForm, *, pair: Pair, access: StudyAccess, left_side: 
         client_id=form.cleaned_data["client_id"],
         shown_left=left_side,
         duration_ms=form.cleaned_data["duration_ms"],
+        strength=form.cleaned_data["strength"],
+        rationale=form.cleaned_data["rationale"],
+        edit=stored_edit(form, left_side=left_side),
     )
 
 
