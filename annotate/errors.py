@@ -27,6 +27,18 @@ class AlreadyLabelled(LabelRefused):
     """The annotator has labelled the pair before; that label stands."""
 
 
+class CheckRefused(Refused):
+    """A gold or practice pair cannot be made like that."""
+
+
+class InviteRefused(Refused):
+    """An invite link cannot be used; the text says why."""
+
+
+class ReviewRefused(Refused):
+    """A lead's decision cannot be taken like that."""
+
+
 @dataclass(frozen=True)
 class LineError:
     """What is wrong with one line of an imported file; lines count from 1."""

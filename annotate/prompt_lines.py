@@ -9,6 +9,7 @@ from typing import Any
 from annotate.models import Split
 
 ROLES = ("system", "user", "assistant")
+IMPORTED_SPLITS = (Split.TRAIN, Split.HELDOUT)
 KNOWN_KEYS = frozenset({"messages", "prompt", "id", "split", "tags"})
 
 
@@ -52,11 +53,11 @@ def split_of_hash(content_hash: str, *, heldout_share: float) -> Split:
 
 def parse_prompt_line(line: bytes) -> PromptLine | None:
     """Return the prompt on a line, None for an empty line; raises PromptLineError with a sentence."""
-    text = _decode(line)
+    text = decode_line(line)
     if not text:
         return None
-    data = _load(text)
-    messages = _messages(data)
+    data = load_object(text)
+    messages = prompt_messages(data)
     return PromptLine(
         messages_json=canonical_messages(messages),
         external_id=_external_id(data.get("id")),
@@ -66,7 +67,8 @@ def parse_prompt_line(line: bytes) -> PromptLine | None:
     )
 
 
-def _decode(line: bytes) -> str:
+def decode_line(line: bytes) -> str:
+    """Return the text of a line; raises PromptLineError when it is not UTF-8."""
     try:
         text = line.decode("utf-8-sig").strip()
     except UnicodeDecodeError as error:
@@ -76,7 +78,8 @@ def _decode(line: bytes) -> str:
     return text
 
 
-def _load(text: str) -> dict[str, Any]:
+def load_object(text: str) -> dict[str, Any]:
+    """Return the JSON object of a line; raises PromptLineError when it is something else."""
     try:
         data = json.loads(text)
     except json.JSONDecodeError as error:
@@ -88,7 +91,8 @@ def _load(text: str) -> dict[str, Any]:
     return data
 
 
-def _messages(data: dict[str, Any]) -> list[dict[str, str]]:
+def prompt_messages(data: dict[str, Any]) -> list[dict[str, str]]:
+    """Return the checked messages under "messages" or "prompt"; raises PromptLineError with a sentence."""
     if "messages" in data and "prompt" in data:
         raise PromptLineError('The line has both "messages" and "prompt"; keep one.')
     raw = data.get("messages", data.get("prompt"))
@@ -136,7 +140,7 @@ def _external_id(value: Any) -> str:
 def _split(value: Any) -> Split | None:
     if value is None:
         return None
-    if value not in Split.values:
+    if value not in IMPORTED_SPLITS:
         raise PromptLineError(f'split = {value!r} is not known; use "train" or "heldout", or leave it out.')
     return Split(value)
 

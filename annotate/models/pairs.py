@@ -7,10 +7,15 @@ from annotate.models.studies import Study
 class Split(models.TextChoices):
     TRAIN = "train", "Train"
     HELDOUT = "heldout", "Held-out"
+    CHECK = "check", "Check"
 
 
 class Prompt(models.Model):
-    """A chat so far, ending with the user. Held-out prompts never reach a training set."""
+    """A chat so far, ending with the user.
+
+    Held-out prompts never reach a training set. Prompts of the split "check" belong to gold and practice
+    pairs alone; nothing is sampled for them.
+    """
 
     study = models.ForeignKey(Study, on_delete=models.CASCADE, related_name="prompts")
     messages = models.JSONField(help_text='[{"role": "user", "content": "…"}, …], the last one by the user.')

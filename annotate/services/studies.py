@@ -1,4 +1,4 @@
-"""Studies, their members, guidelines and settings. Each change leaves an audit entry."""
+"""Studies, their members and settings. Each change leaves an audit entry."""
 
 from dataclasses import dataclass
 
@@ -10,6 +10,7 @@ from django.utils.text import slugify
 from annotate.errors import MemberRefused, StudyRefused
 from annotate.models import Lease, Membership, Pair, Role, Study, User
 from annotate.services.audit import record_audit
+from annotate.services.guidelines import keep_guidelines_version
 from annotate.services.queue import release_lease
 
 RESERVED_SLUGS = frozenset({"new"})
@@ -38,6 +39,7 @@ def create_study(*, name: str, lead: User, guidelines: str = "", labels_per_pair
             labels_per_pair=labels_per_pair,
             created_by=lead,
         )
+        keep_guidelines_version(study=study, actor=lead)
         Membership.objects.create(user=lead, study=study, role=Role.LEAD)
         record_audit(study=study, actor=lead, action="study.created", details={"name": name})
     return study
@@ -70,31 +72,14 @@ def update_settings(*, study: Study, settings: StudySettings, actor: User) -> St
             return before
         Study.objects.filter(pk=study.pk).update(**changed)
         if "labels_per_pair" in changed:
-            open_pairs = Pair.objects.filter(study=study, state=Pair.State.OPEN)
+            open_pairs = Pair.objects.filter(
+                study=study,
+                state=Pair.State.OPEN,
+                purpose__in=[Pair.Purpose.TRAIN, Pair.Purpose.EVALUATE],
+                reserved_for__isnull=True,
+            )
             open_pairs.update(labels_wanted=Greatest(Value(settings.labels_per_pair), F("slots_taken")))
         record_audit(study=study, actor=actor, action="study.changed", details=changed)
-    return Study.objects.get(pk=study.pk)
-
-
-def update_guidelines(*, study: Study, text: str, actor: User, based_on: int) -> Study:
-    """Publish new guidelines as the next version.
-
-    `based_on` is the version that was edited. Raises StudyRefused when somebody published another one
-    meanwhile.
-    """
-    text = text.replace("\r\n", "\n").strip()
-    with transaction.atomic():
-        current = Study.objects.select_for_update().get(pk=study.pk)
-        if current.guidelines == text:
-            return current
-        unchanged = Study.objects.filter(pk=study.pk, guidelines_version=based_on)
-        if not unchanged.update(guidelines=text, guidelines_version=based_on + 1):
-            raise StudyRefused(
-                f"Version {current.guidelines_version} of the guidelines was published while you were "
-                f"editing version {based_on}. Your text is below and not saved; compare, then save again."
-            )
-        details = {"version": based_on + 1, "characters": len(text)}
-        record_audit(study=study, actor=actor, action="guidelines.changed", details=details)
     return Study.objects.get(pk=study.pk)
 
 

@@ -11,7 +11,7 @@ from annotate.errors import StudyRefused
 from annotate.forms import GuidelinesForm
 from annotate.markdown import render_markdown
 from annotate.models import Role
-from annotate.services.studies import update_guidelines
+from annotate.services.guidelines import update_guidelines
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -9,11 +9,11 @@ from django.db.models import QuerySet
 from django.utils.safestring import SafeString
 
 from annotate.models import Prompt, Split, Study
+from annotate.word_diff import changed_share, word_diff
 from training.models import Job, Policy, SampledResponse, Score
 from training.selectors.compare_figures import PolicyFigures, policy_figures
 from training.selectors.job_rows import JobRow, job_rows
 from training.selectors.json_length import JsonLength
-from training.selectors.word_diff import changed_share, word_diff
 
 ROWS_PER_PAGE = 15
 MOST_COLUMNS = 6

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from annotate.word_diff import changed_share, word_diff
 from training.selectors.compare_figures import distinct_bigrams
-from training.selectors.word_diff import changed_share, word_diff
 
 
 def plain(html: str) -> str:
