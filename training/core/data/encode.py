@@ -52,6 +52,7 @@ class EncodedPair:
     rejected: TokenIds
     p: float
     weight: float
+    tie: bool = False
 
 
 @dataclass(frozen=True)

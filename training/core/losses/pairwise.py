@@ -1,66 +1,13 @@
-"""The preference losses, pure functions of log-ratios, in the symbols of arXiv:2305.18290.
+"""The losses of a pair's log-ratios, pure functions; symbols as in losses/inputs.py.
 
-    h(y) = log π_θ(y|x) − log π_ref(y|x)      Δ = h(y_w) − h(y_l)      reward(y) = β·h(y)      margin = β·Δ
-
-Every tensor has shape (pairs,), in nats; every loss returns one value per pair, shape (pairs,).
+Every tensor has shape (pairs,); every loss returns one value per pair, shape (pairs,).
 """
-
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from training.core.run.config import LossSettings
-
-
-@dataclass(frozen=True)
-class PairLogps:
-    """Summed completion log-probs of some pairs, their lengths in tokens, and p = P(chosen is better)."""
-
-    policy_chosen: Tensor
-    policy_rejected: Tensor
-    reference_chosen: Tensor
-    reference_rejected: Tensor
-    chosen_tokens: Tensor
-    rejected_tokens: Tensor
-    p: Tensor
-
-    @property
-    def chosen_log_ratio(self) -> Tensor:
-        """h(y_w)."""
-        return self.policy_chosen - self.reference_chosen
-
-    @property
-    def rejected_log_ratio(self) -> Tensor:
-        """h(y_l)."""
-        return self.policy_rejected - self.reference_rejected
-
-    @property
-    def delta(self) -> Tensor:
-        """Δ = h(y_w) − h(y_l)."""
-        return self.chosen_log_ratio - self.rejected_log_ratio
-
-
-def preference_loss(logps: PairLogps, *, settings: LossSettings) -> Tensor:
-    """The configured loss of each pair, shape (pairs,)."""
-    beta = settings.beta
-    match settings.name:
-        case "dpo":
-            return dpo_loss(logps.delta, beta=beta, p=logps.p)
-        case "cdpo":
-            return cdpo_loss(logps.delta, beta=beta, label_smoothing=settings.label_smoothing or 0.0)
-        case "ipo":
-            per_token_delta = (
-                logps.chosen_log_ratio / logps.chosen_tokens
-                - logps.rejected_log_ratio / logps.rejected_tokens
-            )
-            return ipo_loss(per_token_delta, beta=beta)
-        case "ipo_sum":
-            return ipo_loss(logps.delta, beta=beta)
-        case "hinge":
-            return hinge_loss(logps.delta, beta=beta)
-    raise ValueError(f"loss {settings.name} has no function")
+from training.core.losses.inputs import PairLogps
 
 
 def dpo_loss(delta: Tensor, *, beta: float, p: Tensor | float = 1.0) -> Tensor:
@@ -72,21 +19,42 @@ def dpo_loss(delta: Tensor, *, beta: float, p: Tensor | float = 1.0) -> Tensor:
 
 
 def cdpo_loss(delta: Tensor, *, beta: float, label_smoothing: float) -> Tensor:
-    """−(1−ε)·log σ(βΔ) − ε·log σ(−βΔ): conservative DPO, labels flipped with probability ε."""
+    """−(1−ε)·log σ(βΔ) − ε·log σ(−βΔ): conservative DPO, for labels that are wrong with probability ε.
+
+    Mitchell, "A note on DPO with noisy preferences and relationship to IPO" (2023), equation 3.
+    """
     return dpo_loss(delta, beta=beta, p=1 - label_smoothing)
 
 
-def ipo_loss(delta: Tensor, *, beta: float) -> Tensor:
-    """(Δ − 1/(2β))²: IPO, equation 17 of arXiv:2310.12036.
+def robust_loss(delta: Tensor, *, beta: float, label_smoothing: float) -> Tensor:
+    """[−(1−ε)·log σ(βΔ) + ε·log σ(−βΔ)] / (1−2ε): robust DPO of arXiv:2403.00409, section 3.
 
-    `ipo` passes h_w/n_w − h_l/n_l (length-averaged), `ipo_sum` the summed Δ; their β differ.
+    Its mean over labels that are flipped with probability ε < ½ is the DPO loss of the true labels. It has no
+    lower bound.
+    """
+    noisy = -(1 - label_smoothing) * logsigmoid(beta * delta) + label_smoothing * logsigmoid(-beta * delta)
+    return noisy / (1 - 2 * label_smoothing)
+
+
+def ipo_loss(delta: Tensor, *, beta: float) -> Tensor:
+    """(Δ − 1/(2β))²: IPO, equation 17 of arXiv:2310.12036, where β is called τ.
+
+    `ipo` passes h_w/n_w − h_l/n_l (length-averaged), `ipo_sum` the summed Δ; a β for one is none for the
+    other.
     """
     return (delta - 1 / (2 * beta)) ** 2
 
 
 def hinge_loss(delta: Tensor, *, beta: float) -> Tensor:
-    """max(0, 1 − βΔ): the hinge of SLiC (arXiv:2305.10425) on DPO's margin."""
+    """max(0, 1 − βΔ): the hinge of SLiC (arXiv:2305.10425) on DPO's margin, as in RSO (arXiv:2309.06657)."""
     return torch.relu(1 - beta * delta)
+
+
+def dpo_norm_loss(delta_per_token: Tensor, *, beta: float) -> Tensor:
+    """−log σ(β(h_w/n_w − h_l/n_l)): length-normalised DPO, equation 6 of Tülu 3 (arXiv:2411.15124); β about
+    5.
+    """
+    return -logsigmoid(beta * delta_per_token)
 
 
 def rewards(log_ratio: Tensor, *, beta: float) -> Tensor:
