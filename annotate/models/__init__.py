@@ -8,10 +8,12 @@ from annotate.models.audit import AuditEntry
 from annotate.models.labelling import Draft, Lease, Preference, PreferenceRevision, Side, Skip, Verdict
 from annotate.models.pairs import Pair, Prompt, Response, Split
 from annotate.models.quality import Flag, KnownAnswer, Resolution
+from annotate.models.queue import AnnotatorProgress, QueueCursor
 from annotate.models.studies import GuidelinesVersion, Invite, Membership, Role, Study
 from annotate.models.users import User
 
 __all__ = [
+    "AnnotatorProgress",
     "AuditEntry",
     "Draft",
     "Flag",
@@ -24,6 +26,7 @@ __all__ = [
     "Preference",
     "PreferenceRevision",
     "Prompt",
+    "QueueCursor",
     "Resolution",
     "Response",
     "Role",

@@ -3,36 +3,38 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db.models import Exists, F, Min, OuterRef, QuerySet
+from django.db.models import Count, Exists, F, Min, OuterRef
 from django.utils import timezone
 
-from annotate.models import Lease, Pair, Preference, Skip, Study, User
-from annotate.services.queue import claimable_pairs
-
-# Counting stops here, so that the figure costs the same in a study of a million pairs.
-COUNT_LIMIT = 1000
+from annotate.models import Lease, Membership, Pair, Preference, Skip, Study, User
+from annotate.services.cursors import count_beyond_cursor
+from annotate.services.progress import labels_made
 
 
 @dataclass(frozen=True)
 class QueueState:
-    """`waiting` counts pairs open to or held by this annotator; counts stop at COUNT_LIMIT."""
+    """An annotator's figures; `waiting` counts pairs open to them or held by them, up to a limit."""
 
     waiting: int
-    held_by_others: int
-    next_frees_at: datetime | None
+    waiting_is_exact: bool
     mine_done: int
-    pairs_exist: bool
-    notice: str
-    study_state: Study.State
 
     @property
     def waiting_text(self) -> str:
-        return f"{COUNT_LIMIT}+" if self.waiting > COUNT_LIMIT else str(self.waiting)
+        return str(self.waiting) if self.waiting_is_exact else f"{self.waiting}+"
 
     @property
     def mine_percent(self) -> int:
         total = self.mine_done + self.waiting
         return round(100 * self.mine_done / total) if total else 0
+
+
+@dataclass(frozen=True)
+class HeldByOthers:
+    """Pairs that an annotator could judge, were their slots not held by colleagues."""
+
+    pairs: int
+    next_frees_at: datetime | None
 
 
 @dataclass(frozen=True)
@@ -47,68 +49,66 @@ class EmptyReason:
 
 
 def queue_state(*, study: Study, annotator: User) -> QueueState:
-    """Return the annotator's figures in four queries whose cost does not grow with the study."""
+    """Return the annotator's figures in three queries whose cost does not grow with the study."""
     mine = Lease.objects.filter(annotator=annotator, pair__study=study, pair__state=Pair.State.OPEN).count()
-    waiting = mine + claimable_pairs(study=study, annotator=annotator).order_by()[: COUNT_LIMIT + 1].count()
-    held = _held_by_others(study=study, annotator=annotator) if waiting == 0 else Pair.objects.none()
+    ahead = count_beyond_cursor(study=study, annotator=annotator)
     return QueueState(
-        waiting=waiting,
-        held_by_others=held.order_by()[:COUNT_LIMIT].count(),
-        next_frees_at=_next_expiry(held) if waiting == 0 else None,
-        mine_done=Preference.objects.filter(annotator=annotator, pair__study=study).count(),
-        pairs_exist=waiting > 0 or Pair.objects.filter(study=study).exists(),
-        notice=study.queue_notice,
-        study_state=Study.State(study.state),
+        waiting=mine + ahead.claimable,
+        waiting_is_exact=ahead.is_exact,
+        mine_done=labels_made(study=study, annotator=annotator),
     )
 
 
-def empty_reason(state: QueueState, *, now: datetime | None = None) -> EmptyReason:
+def empty_reason(
+    state: QueueState, *, study: Study, annotator: User, now: datetime | None = None
+) -> EmptyReason:
     """Say truthfully why there is no pair to show."""
     done = f"You have labelled {_count(state.mine_done, 'pair')} in this study."
-    if state.study_state == Study.State.CLOSED:
+    if study.state == Study.State.CLOSED:
         return EmptyReason("closed", "This study is closed", f"{done} Thank you.", "", looks_again=False)
-    if state.study_state == Study.State.PAUSED:
+    if study.state == Study.State.PAUSED:
         detail = f"The lead has paused it; labelling goes on here when they resume it. {done}"
         return EmptyReason("paused", "This study is paused", detail, "", looks_again=True)
-    if state.held_by_others:
-        return _held_reason(state, done=done, now=now or timezone.now())
-    if not state.pairs_exist:
+    if Membership.objects.filter(study=study, user=annotator, is_paused=True).exists():
+        detail = f"The lead has paused it for you; labelling goes on here when they resume it. {done}"
+        return EmptyReason("paused", "Your labelling is paused", detail, "", looks_again=True)
+    if state.waiting:
+        detail = f"A pair has just become free; it appears here in a few seconds. {done}"
+        return EmptyReason("soon", "One moment", detail, "", looks_again=True)
+    held = held_by_others(study=study, annotator=annotator)
+    if held.pairs:
+        return _held_reason(held, done=done, notice=study.queue_notice, now=now or timezone.now())
+    if not Pair.objects.filter(study=study, labels_wanted__gt=0, reserved_for__isnull=True).exists():
         detail = "Pairs appear here as soon as the first responses have been sampled."
-        return EmptyReason("none", "No pairs yet", detail, state.notice, looks_again=True)
-    return EmptyReason(
-        "done", "All done", f"{done} Nothing is waiting for you.", state.notice, looks_again=True
+        return EmptyReason("none", "No pairs yet", detail, study.queue_notice, looks_again=True)
+    detail = f"{done} Nothing is waiting for you."
+    return EmptyReason("done", "All done", detail, study.queue_notice, looks_again=True)
+
+
+def held_by_others(*, study: Study, annotator: User) -> HeldByOthers:
+    """Count what colleagues hold, from their leases: two pairs each at most, in a study of any size."""
+    theirs = {"pair": OuterRef("pair"), "annotator": annotator}
+    leases = Lease.objects.filter(
+        ~Exists(Lease.objects.filter(**theirs)),
+        ~Exists(Preference.objects.filter(**theirs)),
+        ~Exists(Skip.objects.filter(**theirs)),
+        pair__study=study,
+        pair__state=Pair.State.OPEN,
+        pair__reserved_for__isnull=True,
+        pair__slots_taken__gte=F("pair__labels_wanted"),
     )
+    figures = leases.aggregate(pairs=Count("pair", distinct=True), first=Min("expires_at"))
+    return HeldByOthers(pairs=figures["pairs"], next_frees_at=figures["first"])
 
 
-def _held_reason(state: QueueState, *, done: str, now: datetime) -> EmptyReason:
-    verb = "is" if state.held_by_others == 1 else "are"
-    held = f"{_count(state.held_by_others, 'pair')} {verb} held by colleagues"
+def _held_reason(held: HeldByOthers, *, done: str, notice: str, now: datetime) -> EmptyReason:
+    verb = "is" if held.pairs == 1 else "are"
+    headline = f"{_count(held.pairs, 'pair')} {verb} held by colleagues"
     frees = ""
-    if state.next_frees_at is not None:
-        minutes = max(1, -int(-(state.next_frees_at - now).total_seconds() // 60))
+    if held.next_frees_at is not None:
+        minutes = max(1, -int(-(held.next_frees_at - now).total_seconds() // 60))
         frees = f"; the next frees in {minutes} min, unless it is labelled first"
-    return EmptyReason(
-        "held", held, f"Nothing else is waiting{frees}. {done}", state.notice, looks_again=True
-    )
-
-
-def _held_by_others(*, study: Study, annotator: User) -> QuerySet[Pair]:
-    """Open pairs that this annotator could judge, were their slots not held by colleagues."""
-    pair = OuterRef("pk")
-    return Pair.objects.filter(
-        Exists(Lease.objects.filter(pair=pair)),
-        ~Exists(Lease.objects.filter(pair=pair, annotator=annotator)),
-        ~Exists(Preference.objects.filter(pair=pair, annotator=annotator)),
-        ~Exists(Skip.objects.filter(pair=pair, annotator=annotator)),
-        study=study,
-        state=Pair.State.OPEN,
-        slots_taken__gte=F("labels_wanted"),
-    )
-
-
-def _next_expiry(pairs: QuerySet[Pair]) -> datetime | None:
-    moment: datetime | None = Lease.objects.filter(pair__in=pairs).aggregate(first=Min("expires_at"))["first"]
-    return moment
+    return EmptyReason("held", headline, f"Nothing else is waiting{frees}. {done}", notice, looks_again=True)
 
 
 def _count(number: int, noun: str) -> str:

@@ -1,28 +1,48 @@
-"""The order in which labelling takes its locks: the annotator, then pairs by id, then rows that hang on a
-pair.
+"""The order in which labelling takes its locks: the annotator, the queue, then pairs by id, then rows that
+hang on a pair.
 
-SQLite has one writer at a time (transactions begin IMMEDIATE) and ignores these calls; PostgreSQL needs
+SQLite has one writer at a time (transactions begin IMMEDIATE) and needs none of these; PostgreSQL needs
 them, and needs them in one order, so that two requests never wait for each other.
 """
 
 from collections.abc import Iterable
 
+from django.db import connection
+
 from annotate.models import Pair, User
+
+# The first half of the advisory lock's key; the study is the second half.
+QUEUE_LOCK = 0x51554555
 
 
 def lock_annotator(annotator: User) -> None:
     """Let one request of an annotator run at a time, whatever the number of tabs."""
-    User.objects.select_for_update(no_key=True).only("pk").get(pk=annotator.pk)
+    if connection.features.has_select_for_update:
+        User.objects.select_for_update(no_key=True).only("pk").get(pk=annotator.pk)
+
+
+def lock_queue(study_id: int, *, shared: bool = False) -> None:
+    """Keep pairs from entering the queue while somebody reads on in it, until the transaction ends.
+
+    Searching for the next pair shares the lock; putting a pair (back) into the queue takes it alone: a pair
+    whose return is not committed yet would otherwise be passed over for good.
+    """
+    if connection.vendor != "postgresql":
+        return
+    function = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {function}(%s, %s)", [QUEUE_LOCK, study_id % 2**31])
 
 
 def lock_pairs(pair_ids: Iterable[int]) -> None:
     """Lock pairs in the order of their ids."""
-    list(
-        Pair.objects.select_for_update(no_key=True)
-        .filter(pk__in=list(pair_ids))
-        .order_by("pk")
-        .values_list("pk")
-    )
+    if connection.features.has_select_for_update:
+        list(
+            Pair.objects.select_for_update(no_key=True)
+            .filter(pk__in=list(pair_ids))
+            .order_by("pk")
+            .values_list("pk")
+        )
 
 
 def lock_pair(pair_id: int) -> Pair:

@@ -7,6 +7,8 @@ from django.db.models import Count, IntegerField, OuterRef, Subquery
 from django.db.models.functions import Coalesce
 
 from annotate.models import Lease, Pair, Preference, Prompt, Response, Study
+from annotate.services.locks import lock_queue
+from annotate.services.slots import place_of_new_pair
 
 
 def add_response(*, prompt: Prompt, text: str, was_cut: bool) -> Response:
@@ -27,17 +29,20 @@ def add_pair(
     if {response_a.prompt_id, response_b.prompt_id} != {prompt.pk}:
         raise ValueError(f"the responses of a pair must answer its prompt {prompt.pk}")
     study = prompt.study
-    return Pair.objects.create(
-        study=study,
-        prompt=prompt,
-        response_a=response_a,
-        response_b=response_b,
-        batch=batch,
-        purpose=purpose,
-        priority=priority,
-        labels_wanted=study.labels_per_pair,
-        order_key=order_key(prompt=prompt, batch=batch),
-    )
+    key = order_key(prompt=prompt, batch=batch)
+    with transaction.atomic():
+        lock_queue(study.pk)
+        return Pair.objects.create(
+            study=study,
+            prompt=prompt,
+            response_a=response_a,
+            response_b=response_b,
+            batch=batch,
+            purpose=purpose,
+            priority=priority,
+            labels_wanted=study.labels_per_pair,
+            order_key=place_of_new_pair(key, study_id=study.pk, priority=priority),
+        )
 
 
 def order_key(*, prompt: Prompt, batch: int) -> float:

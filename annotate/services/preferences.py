@@ -5,20 +5,34 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from annotate.errors import AlreadyLabelled, LabelRefused, VerdictNotAllowed
-from annotate.models import Lease, Pair, Preference, PreferenceRevision, Side, Skip, Study, User, Verdict
+from annotate.models import (
+    Draft,
+    Flag,
+    Lease,
+    Pair,
+    Preference,
+    PreferenceRevision,
+    Side,
+    Skip,
+    Study,
+    User,
+    Verdict,
+)
 from annotate.services.editing import Edit, store_edit
-from annotate.services.locks import lock_annotator, lock_pair, lock_pairs
+from annotate.services.locks import lock_annotator, lock_pair, lock_pairs, lock_queue
+from annotate.services.progress import add_labels
 from annotate.services.queue import (
     LEASES_PER_ANNOTATOR,
     PAIR_PARTS,
     LeasedPair,
     hold_pair,
-    release_expired_of_pair,
+    take_free_slot,
 )
-from annotate.services.slots import give_slot_back, take_slot
+from annotate.services.slots import give_slot_back
 
 LONGEST_DURATION_MS = 24 * 3600 * 1000
 
@@ -42,34 +56,28 @@ def record_preference(
     `shown_left` is what the person saw; it defaults to the lease's side. Raises LabelRefused with a
     sentence when the label cannot be taken.
     """
+    said = _Said(verdict, strength, rationale, edit)
     with transaction.atomic():
         lock_annotator(annotator)
         pair = lock_pair(pair.pk)
-        earlier = Preference.objects.filter(client_id=client_id).first()
+        earlier = _earlier(pair=pair, annotator=annotator, client_id=client_id)
         if earlier is not None:
-            if (earlier.pair_id, earlier.annotator_id) != (pair.pk, annotator.pk):
-                raise LabelRefused("This form belongs to another pair or person; reload the page.")
-            return _correct(earlier, pair=pair, said=_Said(verdict, strength, rationale, edit))
+            return _correct(earlier, pair=pair, said=said)
         _check_open(pair, verdict=verdict)
-        if Preference.objects.filter(pair=pair, annotator=annotator).exists():
-            raise AlreadyLabelled(
-                "You have labelled this pair already; that label stands. Undo it to change it."
-            )
-        side = _turn_lease_into_slot(pair=pair, annotator=annotator)
+        side = _turn_lease_into_slot(pair=pair, annotator=annotator, shown_left=shown_left)
         preference = Preference(
             pair=pair,
             annotator=annotator,
             client_id=client_id,
-            shown_left=shown_left or side,
+            shown_left=side,
             duration_ms=duration_ms and min(duration_ms, LONGEST_DURATION_MS),
             guidelines_version=pair.study.guidelines_version,
             simulated_rule=annotator.simulated_rule,
         )
-        if not preference.shown_left:
-            raise LabelRefused("This pair is not held by you; open the labelling page to get your next one.")
-        _say(_Said(verdict, strength, rationale, edit), preference=preference, pair=pair)
+        _say(said, preference=preference, pair=pair)
         preference.save(force_insert=True)
         _keep_revision(preference, action=PreferenceRevision.Action.RECORDED)
+        add_labels(1, study_id=pair.study_id, annotator=annotator)
         return preference
 
 
@@ -77,6 +85,7 @@ def skip_pair(*, pair: Pair, annotator: User) -> None:
     """Pass on a pair: unless undone, it never comes back to this annotator, and others may have it."""
     with transaction.atomic():
         lock_annotator(annotator)
+        lock_queue(pair.study_id)
         lock_pair(pair.pk)
         if Preference.objects.filter(pair=pair, annotator=annotator).exists():
             raise AlreadyLabelled(
@@ -124,6 +133,7 @@ def undo_preference(*, study: Study, annotator: User) -> LeasedPair:
         last = _latest_act(study=study, annotator=annotator)
         if last is None:
             raise LabelRefused("There is nothing to undo.")
+        lock_queue(study.pk)
         held = list(Lease.objects.filter(annotator=annotator, pair__study=study).order_by("created_at", "pk"))
         lock_pairs({last.pair_id, *(lease.pair_id for lease in held)})
         pair = Pair.objects.select_related("study", *PAIR_PARTS).get(pk=last.pair_id)
@@ -186,20 +196,35 @@ def _correct(preference: Preference, *, pair: Pair, said: _Said) -> Preference:
     return preference
 
 
-def _turn_lease_into_slot(*, pair: Pair, annotator: User) -> Side | str:
-    """Make sure that one slot of the pair is this annotator's; return the lease's left side, "" without a
-    lease.
-    """
-    lease = Lease.objects.filter(pair=pair, annotator=annotator).first()
-    if lease is not None:
-        lease.delete()
-        return Side(lease.left_side)
-    if not take_slot(pair.pk) and not (release_expired_of_pair(pair.pk) and take_slot(pair.pk)):
+def _earlier(*, pair: Pair, annotator: User, client_id: uuid.UUID) -> Preference | None:
+    """Return what the same form recorded before; refuses a form of somebody else, and a second label."""
+    same_pair = Q(pair=pair, annotator=annotator)
+    for earlier in Preference.objects.filter(Q(client_id=client_id) | same_pair):
+        if earlier.client_id != client_id:
+            raise AlreadyLabelled(
+                "You have labelled this pair already; that label stands. Undo it to change it."
+            )
+        if (earlier.pair_id, earlier.annotator_id) != (pair.pk, annotator.pk):
+            raise LabelRefused("This form belongs to another pair or person; reload the page.")
+        return earlier
+    return None
+
+
+def _turn_lease_into_slot(*, pair: Pair, annotator: User, shown_left: Side | None) -> Side:
+    """Make sure that one slot of the pair is this annotator's; return the side that stood on the left."""
+    leases = Lease.objects.filter(pair=pair, annotator=annotator)
+    if shown_left is None:
+        held = leases.values_list("left_side", flat=True).first()
+        if held is None:
+            raise LabelRefused("This pair is not held by you; open the labelling page to get your next one.")
+        shown_left = Side(held)
+    deleted, _ = leases.delete()
+    if not deleted and not take_free_slot(pair.pk):
         raise LabelRefused(
             "Your hold on this pair ran out and a colleague has it now. Your label was not taken; "
             "here is your next pair."
         )
-    return ""
+    return shown_left
 
 
 def _latest_act(*, study: Study, annotator: User) -> Preference | Skip | None:
@@ -214,17 +239,31 @@ def _latest_act(*, study: Study, annotator: User) -> Preference | Skip | None:
 def _check_undoable(pair: Pair, *, last: Preference | Skip) -> None:
     if pair.state != Pair.State.OPEN or pair.study.state == Study.State.CLOSED:
         raise LabelRefused("The labels of that round are frozen; what you did last stays as it is.")
-    if isinstance(last, Skip) and not (
-        take_slot(pair.pk) or (release_expired_of_pair(pair.pk) and take_slot(pair.pk))
-    ):
+    if isinstance(last, Skip) and not take_free_slot(pair.pk):
         raise LabelRefused("A colleague has taken the pair that you skipped; there is nothing to bring back.")
 
 
 def _take_back(last: Preference | Skip) -> Side | None:
+    mine = {"pair_id": last.pair_id, "annotator_id": last.annotator_id}
     if isinstance(last, Preference):
         _keep_revision(last, action=PreferenceRevision.Action.UNDONE)
+        if texts := _texts_as_shown(last):
+            Draft.objects.update_or_create(**mine, defaults={"content": texts})
+    Flag.objects.filter(**mine, resolved_at__isnull=True).delete()
     last.delete()
+    if isinstance(last, Preference):
+        add_labels(-1, study_id=last.pair.study_id, annotator=last.annotator)
     return Side(last.shown_left) if last.shown_left else None
+
+
+def _texts_as_shown(preference: Preference) -> dict[str, str]:
+    """Return what a person wrote, so that taking a label back loses none of it."""
+    texts = {"rationale": preference.rationale} if preference.rationale else {}
+    if preference.edited_response is not None:
+        is_left = preference.edited_side == preference.shown_left
+        texts["edit_side"] = "left" if is_left else "right"
+        texts["edit_text"] = preference.edited_response.text
+    return texts
 
 
 def _keep_within_limit(held: list[Lease]) -> None:

@@ -2,6 +2,7 @@
 
 import secrets
 
+from django.db.models import Value
 from django.utils.crypto import constant_time_compare, salted_hmac
 
 from annotate.models import Lease, Pair, Preference, PreferenceRevision, Side, User
@@ -18,10 +19,11 @@ def choose_left_side(*, pair: Pair, annotator: User) -> Side:
     """
     if pair.purpose == Pair.Purpose.REPEAT:
         return _opposite_of_first_look(pair, annotator=annotator)
-    seen = PreferenceRevision.objects.filter(pair=pair).order_by("-id").values_list("annotator", "shown_left")
-    held = Lease.objects.filter(pair=pair).order_by("-id").values_list("annotator", "left_side")
+    held = Lease.objects.filter(pair=pair).values_list(Value(1), "id", "annotator", "left_side")
+    seen = PreferenceRevision.objects.filter(pair=pair).order_by()
+    looks = held.union(seen.values_list(Value(0), "id", "annotator", "shown_left"), all=True)
     others: list[Side] = []
-    for annotator_id, side in [*held, *seen]:
+    for _, _, annotator_id, side in sorted(looks, reverse=True):
         if annotator_id == annotator.pk:
             return Side(side)
         others.append(Side(side))

@@ -10,7 +10,9 @@ from django.utils.text import slugify
 from annotate.errors import MemberRefused, StudyRefused
 from annotate.models import Lease, Membership, Pair, Role, Study, User
 from annotate.services.audit import record_audit
+from annotate.services.cursors import rewind_cursors
 from annotate.services.guidelines import keep_guidelines_version
+from annotate.services.locks import lock_queue
 from annotate.services.queue import release_lease
 
 RESERVED_SLUGS = frozenset({"new"})
@@ -58,6 +60,7 @@ def update_settings(*, study: Study, settings: StudySettings, actor: User) -> St
     """
     name = _free_name(settings.name, study=study)
     with transaction.atomic():
+        lock_queue(study.pk)
         before = Study.objects.select_for_update().get(pk=study.pk)
         changes = {
             "name": name,
@@ -79,6 +82,7 @@ def update_settings(*, study: Study, settings: StudySettings, actor: User) -> St
                 reserved_for__isnull=True,
             )
             open_pairs.update(labels_wanted=Greatest(Value(settings.labels_per_pair), F("slots_taken")))
+            rewind_cursors(study=study)
         record_audit(study=study, actor=actor, action="study.changed", details=changed)
     return Study.objects.get(pk=study.pk)
 

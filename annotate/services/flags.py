@@ -1,0 +1,91 @@
+"""Telling the lead that something is wrong with a pair; and taking pairs back that were passed on."""
+
+from datetime import timedelta
+
+from django.db import transaction
+from django.utils import timezone
+
+from annotate.errors import LabelRefused
+from annotate.models import Flag, Lease, Pair, Preference, Side, Skip, User
+from annotate.services.locks import lock_annotator, lock_pairs, lock_queue
+from annotate.services.preferences import skip_pair
+from annotate.services.queue import (
+    LEASES_PER_ANNOTATOR,
+    PAIR_PARTS,
+    LeasedPair,
+    hold_pair,
+    take_free_slot,
+)
+from annotate.services.slots import give_slot_back
+
+LONGEST_NOTE = 2_000
+
+
+def flag_pair(*, pair: Pair, annotator: User, reason: Flag.Reason, note: str = "") -> Flag:
+    """Flag a pair; unless this person has labelled it, they pass on it too. Again: reason and note change.
+
+    Raises LabelRefused when the pair is neither held, labelled nor skipped by them, or a lead has dealt with
+    their flag already.
+    """
+    with transaction.atomic():
+        lock_annotator(annotator)
+        mine = {"pair": pair, "annotator": annotator}
+        is_labelled = Preference.objects.filter(**mine).exists()
+        seen = is_labelled or Lease.objects.filter(**mine).exists() or Skip.objects.filter(**mine).exists()
+        if not seen:
+            raise LabelRefused("This pair is not held by you any more. Your flag was not taken.")
+        flag = Flag.objects.filter(**mine).first() or Flag(**mine)
+        if flag.resolved_at is not None:
+            raise LabelRefused("The lead has dealt with your flag on this pair already.")
+        flag.reason, flag.note = reason, note.strip()[:LONGEST_NOTE]
+        flag.save()
+        if not is_labelled:
+            skip_pair(pair=pair, annotator=annotator)
+        return flag
+
+
+def withdraw_flag(*, pair: Pair, annotator: User) -> bool:
+    """Take a flag back that no lead has dealt with yet; False when there is none."""
+    deleted, _ = Flag.objects.filter(pair=pair, annotator=annotator, resolved_at__isnull=True).delete()
+    return bool(deleted)
+
+
+def take_skipped_pair_back(*, pair: Pair, annotator: User) -> LeasedPair:
+    """Hold a pair again that this person passed on, to be shown before everything else they hold.
+
+    Raises LabelRefused when it was not skipped, its round is frozen, or colleagues have all of its slots.
+    """
+    with transaction.atomic():
+        lock_annotator(annotator)
+        lock_queue(pair.study_id)
+        held = list(
+            Lease.objects.filter(annotator=annotator, pair__study=pair.study_id).order_by("created_at", "pk")
+        )
+        lock_pairs({pair.pk, *(lease.pair_id for lease in held)})
+        pair = Pair.objects.select_related("study", *PAIR_PARTS).get(pk=pair.pk)
+        skip = _freed_skip(pair, annotator=annotator)
+        skip.delete()
+        withdraw_flag(pair=pair, annotator=annotator)
+        for lease in held[LEASES_PER_ANNOTATOR - 1 :]:
+            lease.delete()
+            give_slot_back(lease.pair_id)
+        first = min([timezone.now(), *(lease.created_at for lease in held)])
+        return hold_pair(
+            pair=pair,
+            annotator=annotator,
+            study=pair.study,
+            left_side=Side(skip.shown_left) if skip.shown_left else None,
+            acquired_at=first - timedelta(microseconds=1),
+        )
+
+
+def _freed_skip(pair: Pair, *, annotator: User) -> Skip:
+    """Return the skip of a pair after taking a slot of it."""
+    skip = Skip.objects.filter(pair=pair, annotator=annotator).first()
+    if skip is None:
+        raise LabelRefused("You have not skipped this pair; there is nothing to take back.")
+    if pair.state != Pair.State.OPEN:
+        raise LabelRefused("The labels of that round are frozen; the pair cannot come back.")
+    if not take_free_slot(pair.pk):
+        raise LabelRefused("Colleagues have taken the pair that you skipped; it cannot come back.")
+    return skip
