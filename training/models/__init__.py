@@ -1,5 +1,6 @@
 """What the loop does with labels: recipes, policies, rounds, runs, jobs, and where responses came from."""
 
+from training.models.comparison import PolicySummary, ResponseChange, Trial, TrialAnswer
 from training.models.engine import EngineServer
 from training.models.jobs import Attempt, Job
 from training.models.policies import Policy
@@ -7,4 +8,18 @@ from training.models.recipes import Recipe
 from training.models.rounds import Round, Run
 from training.models.sampled import SampledResponse, Score
 
-__all__ = ["Attempt", "EngineServer", "Job", "Policy", "Recipe", "Round", "Run", "SampledResponse", "Score"]
+__all__ = [
+    "Attempt",
+    "EngineServer",
+    "Job",
+    "Policy",
+    "PolicySummary",
+    "Recipe",
+    "ResponseChange",
+    "Round",
+    "Run",
+    "SampledResponse",
+    "Score",
+    "Trial",
+    "TrialAnswer",
+]
