@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Sum
+from django.db.models import Count, Exists, F, OuterRef, Prefetch, Q, QuerySet, Sum
 
-from annotate.models import Lease, Pair, Preference, Skip, Split, Study, Verdict
+from annotate.models import Lease, Membership, Pair, Preference, Resolution, Skip, Split, Study, Verdict
 
 CHUNK = 500
+LEFT_OUT = "left_out"
 
 
 @dataclass(frozen=True)
@@ -19,14 +20,28 @@ class Vote:
     verdict: Verdict
     strength: int | None
     simulated_rule: str
+    edited_text: str = ""
+    edited_side: str = ""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a lead decided on a pair: a verdict that goes before the votes; None leaves the pair out."""
+
+    verdict: Verdict | None
 
 
 @dataclass(frozen=True)
 class PairVotes:
-    """A pair, its prompt and responses loaded, with everybody's votes, oldest first."""
+    """A pair, its prompt and responses loaded, with the votes that count, oldest first.
+
+    `ignored_votes` says how many more there are, of people who are left out of training sets.
+    """
 
     pair: Pair
     votes: tuple[Vote, ...]
+    decision: Decision | None = None
+    ignored_votes: int = 0
 
 
 @dataclass(frozen=True)
@@ -47,7 +62,10 @@ class LabelProgress:
 
 @dataclass(frozen=True)
 class LabelUsage:
-    """Pairs by what a training set can make of them: a majority for one side is usable."""
+    """Pairs by what a training set can make of them; usable is a majority, or a lead's verdict, for a side.
+
+    Labels of people who are left out of training sets do not count.
+    """
 
     pairs: int
     unlabelled: int
@@ -55,18 +73,31 @@ class LabelUsage:
     tied: int
     both_bad: int
     conflicting: int
+    left_out: int = 0
 
 
 def labelled_pairs(
     *, study: Study, batches: Iterable[int] | None = None, purpose: Pair.Purpose = Pair.Purpose.TRAIN
 ) -> Iterator[PairVotes]:
-    """Yield the pairs that have votes, of prompts in the train split only, in the order of their ids."""
+    """Yield the pairs that have votes or a lead's decision, of prompts in the train split only, by id.
+
+    Votes of people who are left out of training sets are counted and left away, so a pair may have none.
+    """
+    ignored = left_out_annotators(study)
     pairs = _train_pairs(study=study, batches=batches, purpose=purpose).filter(
         Exists(Preference.objects.filter(pair=OuterRef("pk")))
+        | Exists(Resolution.objects.filter(pair=OuterRef("pk")))
     )
-    pairs = pairs.select_related("prompt", "response_a", "response_b").prefetch_related("preferences")
-    for pair in pairs.order_by("pk").iterator(chunk_size=CHUNK):
-        yield PairVotes(pair=pair, votes=_votes(pair))
+    votes = Preference.objects.select_related("edited_response")
+    pairs = pairs.select_related("prompt", "response_a", "response_b", "resolution")
+    for pair in pairs.prefetch_related(Prefetch("preferences", votes)).order_by("pk").iterator(CHUNK):
+        yield _judged(pair, ignored=ignored)
+
+
+def left_out_annotators(study: Study) -> frozenset[int]:
+    """Return the ids of the members whose labels no training set uses."""
+    members = Membership.objects.filter(study=study, in_training_sets=False)
+    return frozenset(members.values_list("user", flat=True))
 
 
 def label_progress(*, study: Study, batch: int) -> LabelProgress:
@@ -83,14 +114,18 @@ def label_progress(*, study: Study, batch: int) -> LabelProgress:
 
 
 def label_usage(*, study: Study, batches: Iterable[int] | None = None) -> LabelUsage:
-    """Count training pairs by the majority of their votes; see `majority`."""
+    """Count training pairs by a lead's verdict, else by the majority of their votes; see `majority`."""
     pairs = _train_pairs(study=study, batches=batches, purpose=Pair.Purpose.TRAIN)
+    counts = ~Q(preferences__annotator__in=left_out_annotators(study))
     counted = {
-        verdict.value: Count("preferences", filter=Q(preferences__verdict=verdict)) for verdict in Verdict
+        verdict.value: Count("preferences", filter=counts & Q(preferences__verdict=verdict))
+        for verdict in Verdict
     }
-    tallies = pairs.annotate(**counted).order_by().values_list(*counted)
+    decided = pairs.annotate(**counted, decided=F("resolution__verdict"), out=F("resolution__left_out"))
+    tallies = decided.order_by().values_list("decided", "out", *counted)
     outcomes = [
-        majority(dict(zip(counted, tally, strict=True))) for tally in tallies.iterator(chunk_size=5000)
+        LEFT_OUT if out else verdict or majority(dict(zip(counted, tally, strict=True)))
+        for verdict, out, *tally in tallies.iterator(chunk_size=5000)
     ]
     return LabelUsage(
         pairs=len(outcomes),
@@ -99,6 +134,7 @@ def label_usage(*, study: Study, batches: Iterable[int] | None = None) -> LabelU
         tied=outcomes.count(Verdict.TIE),
         both_bad=outcomes.count(Verdict.BOTH_BAD),
         conflicting=outcomes.count("conflicting"),
+        left_out=outcomes.count(LEFT_OUT),
     )
 
 
@@ -117,15 +153,29 @@ def _train_pairs(*, study: Study, batches: Iterable[int] | None, purpose: Pair.P
     return pairs if batches is None else pairs.filter(batch__in=list(batches))
 
 
-def _votes(pair: Pair) -> tuple[Vote, ...]:
+def _judged(pair: Pair, *, ignored: frozenset[int]) -> PairVotes:
     preferences = sorted(pair.preferences.all(), key=lambda preference: preference.pk)
-    return tuple(
-        Vote(
-            preference_id=preference.pk,
-            annotator_id=preference.annotator_id,
-            verdict=Verdict(preference.verdict),
-            strength=preference.strength,
-            simulated_rule=preference.simulated_rule,
-        )
-        for preference in preferences
+    votes = tuple(_vote(item) for item in preferences if item.annotator_id not in ignored)
+    return PairVotes(
+        pair=pair, votes=votes, decision=_decision(pair), ignored_votes=len(preferences) - len(votes)
+    )
+
+
+def _decision(pair: Pair) -> Decision | None:
+    resolution: Resolution | None = getattr(pair, "resolution", None)
+    if resolution is None:
+        return None
+    return Decision(verdict=None if resolution.left_out else Verdict(resolution.verdict))
+
+
+def _vote(preference: Preference) -> Vote:
+    edited = preference.edited_response
+    return Vote(
+        preference_id=preference.pk,
+        annotator_id=preference.annotator_id,
+        verdict=Verdict(preference.verdict),
+        strength=preference.strength,
+        simulated_rule=preference.simulated_rule,
+        edited_text=edited.text if edited else "",
+        edited_side=preference.edited_side if edited else "",
     )

@@ -7,14 +7,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from annotate.models import Pair, Response, Split, Verdict
-from annotate.selectors.preferences import PairVotes, labelled_pairs, majority
+from annotate.models import Pair, Response, Side, Split, Verdict
+from annotate.selectors.preferences import LEFT_OUT, PairVotes, Vote, labelled_pairs, majority
 from training.core.run.directory import DpoExample
 from training.models import Round, SampledResponse
 
 # Newer labels are about what the policy does now. The trainer scales weights to a mean of 1.
 NEWEST_WEIGHT, OLDER_WEIGHT = 1.0, 0.5
+# An edit says one thing of one response, as a vote does: it weighs as much as a pair of its round.
+EDIT_WEIGHT = 1.0
 CONFLICTING = "conflicting"
+UNLABELLED = "unlabelled"
 
 
 class HeldoutLeak(Exception):
@@ -23,7 +26,11 @@ class HeldoutLeak(Exception):
 
 @dataclass(frozen=True)
 class Receipt:
-    """What went into a training set and what was left out, and why; all counts of pairs but the labels'."""
+    """What went into a training set and what was left out, and why; all counts of pairs but the labels'.
+
+    `edits` counts the examples that annotators wrote (edited ≻ original), `resolved` the pairs that a lead's
+    verdict decided, `ignored_labels` the labels of people who are left out of training sets.
+    """
 
     usable: int
     ties: int
@@ -33,6 +40,10 @@ class Receipt:
     labels: int
     simulated_labels: int
     simulated_rules: tuple[str, ...]
+    edits: int = 0
+    resolved: int = 0
+    left_out_by_lead: int = 0
+    ignored_labels: int = 0
     usable_per_round: dict[int, int] = field(default_factory=dict)
     weight_per_round: dict[int, float] = field(default_factory=dict)
 
@@ -53,7 +64,11 @@ class Receipt:
                 "both_bad": self.both_bad,
                 "conflicts": self.conflicts,
                 "unlabelled": self.unlabelled,
+                "left_out_by_lead": self.left_out_by_lead,
             },
+            "edits": self.edits,
+            "resolved_by_lead": self.resolved,
+            "ignored_labels": self.ignored_labels,
             "labels": self.labels,
             "simulated_labels": self.simulated_labels,
             "simulated_rules": list(self.simulated_rules),
@@ -76,26 +91,45 @@ class TrainingSet:
 def build_training_set(*, round: Round) -> TrainingSet:
     """Build the examples of every label so far, up to and including the round's.
 
-    The verdict that most votes share decides a pair; ties, "both bad" and conflicts are left out and counted.
+    A lead's verdict decides a pair, else the verdict that most votes share; ties, "both bad" and conflicts
+    are left out and counted. Each edit adds an example of its own: the edited text is preferred to the
+    response that it was made of.
     """
     batches = range(1, round.number + 1)
     judged = list(labelled_pairs(study=round.study, batches=batches))
     verdicts = {votes.pair.pk: verdict_of(votes) for votes in judged}
     usable = [votes for votes in judged if verdicts[votes.pair.pk] in (Verdict.A, Verdict.B)]
-    sampled = _sampled_by_response(usable)
-    examples = tuple(
+    edited = [(votes, vote) for votes in judged for vote in edits_of(votes)]
+    sampled = _sampled_by_response([*usable, *(votes for votes, _ in edited)])
+    examples = [
         _example(votes.pair, verdict=verdicts[votes.pair.pk], newest=round.number, sampled=sampled)
         for votes in usable
-    )
-    return TrainingSet(
-        examples=examples, receipt=_receipt(round, judged=judged, verdicts=verdicts, usable=usable)
-    )
+    ]
+    examples += [
+        _edit_example(votes.pair, vote=vote, newest=round.number, sampled=sampled) for votes, vote in edited
+    ]
+    receipt = _receipt(round, judged=judged, verdicts=verdicts, usable=usable, edits=len(edited))
+    return TrainingSet(examples=tuple(examples), receipt=receipt)
 
 
 def verdict_of(votes: PairVotes) -> str:
-    """Return the verdict that decides the pair, or "conflicting"."""
+    """Return the verdict that decides the pair, or "conflicting", "unlabelled" or "left_out"."""
+    if votes.decision is not None:
+        return votes.decision.verdict or LEFT_OUT
     tally = Counter(vote.verdict.value for vote in votes.votes)
-    return majority(dict(tally))
+    return majority(dict(tally)) if tally else UNLABELLED
+
+
+def edits_of(votes: PairVotes) -> list[Vote]:
+    """Return the votes that come with a better text than the response they edited."""
+    if votes.decision is not None and votes.decision.verdict is None:
+        return []
+    return [
+        vote
+        for vote in votes.votes
+        if vote.edited_side
+        and vote.edited_text.strip() not in ("", _edited(votes.pair, vote=vote).text.strip())
+    ]
 
 
 def weight_of(batch: int, *, newest: int) -> float:
@@ -111,10 +145,7 @@ def _sampled_by_response(judged: Iterable[PairVotes]) -> dict[int, SampledRespon
 
 
 def _example(pair: Pair, *, verdict: str, newest: int, sampled: dict[int, SampledResponse]) -> DpoExample:
-    if pair.prompt.split != Split.TRAIN or pair.purpose != Pair.Purpose.TRAIN:
-        raise HeldoutLeak(
-            f"pair {pair.pk} is not for training (prompt {pair.prompt_id}, {pair.prompt.split})"
-        )
+    _check_trainable(pair)
     a_is_chosen = verdict == Verdict.A
     chosen, rejected = (
         (pair.response_a, pair.response_b) if a_is_chosen else (pair.response_b, pair.response_a)
@@ -132,12 +163,44 @@ def _example(pair: Pair, *, verdict: str, newest: int, sampled: dict[int, Sample
     )
 
 
+def _edit_example(pair: Pair, *, vote: Vote, newest: int, sampled: dict[int, SampledResponse]) -> DpoExample:
+    """Edited ≻ original. Nobody sampled the edit, so the trainer encodes its text and ends it."""
+    _check_trainable(pair)
+    original = _edited(pair, vote=vote)
+    sample = sampled.get(original.pk)
+    return DpoExample(
+        id=f"edit-{vote.preference_id}",
+        prompt=tuple(pair.prompt.messages),
+        chosen=({"role": "assistant", "content": vote.edited_text},),
+        rejected=_as_message(original),
+        prompt_token_ids=tuple(sample.prompt_token_ids) if sample else None,
+        rejected_token_ids=tuple(sample.token_ids) if sample else None,
+        weight=EDIT_WEIGHT * weight_of(pair.batch, newest=newest),
+    )
+
+
+def _edited(pair: Pair, *, vote: Vote) -> Response:
+    return pair.response_a if vote.edited_side == Side.A else pair.response_b
+
+
+def _check_trainable(pair: Pair) -> None:
+    if pair.prompt.split != Split.TRAIN or pair.purpose != Pair.Purpose.TRAIN:
+        raise HeldoutLeak(
+            f"pair {pair.pk} is not for training (prompt {pair.prompt_id}, {pair.prompt.split})"
+        )
+
+
 def _as_message(response: Response) -> tuple[dict[str, Any], ...]:
     return ({"role": "assistant", "content": response.text},)
 
 
 def _receipt(
-    round: Round, *, judged: list[PairVotes], verdicts: dict[int, str], usable: list[PairVotes]
+    round: Round,
+    *,
+    judged: list[PairVotes],
+    verdicts: dict[int, str],
+    usable: list[PairVotes],
+    edits: int,
 ) -> Receipt:
     counts = Counter(verdicts.values())
     votes = [vote for pair in judged for vote in pair.votes]
@@ -154,10 +217,14 @@ def _receipt(
         ties=counts[Verdict.TIE],
         both_bad=counts[Verdict.BOTH_BAD],
         conflicts=counts[CONFLICTING],
-        unlabelled=offered.count() - len(judged),
+        unlabelled=offered.count() - len(judged) + counts[UNLABELLED],
         labels=len(votes),
         simulated_labels=sum(bool(vote.simulated_rule) for vote in votes),
         simulated_rules=tuple(rules),
+        edits=edits,
+        resolved=sum(pair.decision is not None and pair.decision.verdict is not None for pair in judged),
+        left_out_by_lead=counts[LEFT_OUT],
+        ignored_labels=sum(pair.ignored_votes for pair in judged),
         usable_per_round=dict(per_round),
         weight_per_round={batch: weight_of(batch, newest=round.number) for batch in per_round},
     )

@@ -1,0 +1,91 @@
+"""How the votes on shared pairs fell, counted in the database: a few rows, however many labels there are."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from django.db import connection
+
+from annotate.models import Pair, Preference, Study
+from annotate.quality.statistics import (
+    VERDICTS,
+    Alpha,
+    Share,
+    Tally,
+    krippendorff_alpha,
+    raw_agreement,
+    share_of,
+)
+
+# One row per annotator, verdict and outcome of the pair's votes. Reserved copies have one vote each.
+TALLIES = """
+    SELECT mine.annotator_id, mine.verdict, tally.a, tally.b, tally.tie, tally.both_bad, COUNT(*)
+    FROM {preference} mine
+    JOIN (
+        SELECT vote.pair_id,
+               SUM(CASE WHEN vote.verdict = 'a' THEN 1 ELSE 0 END) AS a,
+               SUM(CASE WHEN vote.verdict = 'b' THEN 1 ELSE 0 END) AS b,
+               SUM(CASE WHEN vote.verdict = 'tie' THEN 1 ELSE 0 END) AS tie,
+               SUM(CASE WHEN vote.verdict = 'both_bad' THEN 1 ELSE 0 END) AS both_bad
+        FROM {preference} vote
+        JOIN {pair} pair ON pair.id = vote.pair_id
+        WHERE pair.study_id = %s AND pair.reserved_for_id IS NULL AND pair.state <> 'withdrawn'
+        GROUP BY vote.pair_id
+        HAVING COUNT(*) >= 2
+    ) tally ON tally.pair_id = mine.pair_id
+    GROUP BY mine.annotator_id, mine.verdict, tally.a, tally.b, tally.tie, tally.both_bad
+"""
+
+
+@dataclass(frozen=True)
+class TallyRow:
+    """`votes` votes of one annotator for one verdict, on pairs whose votes fell like `tally`."""
+
+    annotator_id: int
+    verdict: str
+    tally: Tally
+    votes: int
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Agreement of one annotator with the others, or of everybody: raw, and beyond chance."""
+
+    raw: Share
+    alpha: Alpha
+
+
+def tally_rows(study: Study) -> list[TallyRow]:
+    """Return how votes fell on the pairs that two people or more have judged: one query."""
+    tables = {"preference": Preference._meta.db_table, "pair": Pair._meta.db_table}
+    with connection.cursor() as cursor:
+        cursor.execute(TALLIES.format(**tables), [study.pk])
+        return [
+            TallyRow(row[0], row[1], (int(row[2]), int(row[3]), int(row[4]), int(row[5])), row[6])
+            for row in cursor.fetchall()
+        ]
+
+
+def study_agreement(rows: list[TallyRow]) -> Agreement:
+    """Return the agreement of all votes. A pair with n votes stands in n rows, so it is counted 1/n each."""
+    votes: Counter[Tally] = Counter()
+    for row in rows:
+        votes[row.tally] += row.votes
+    pairs = {tally: count // sum(tally) for tally, count in votes.items()}
+    return Agreement(raw=raw_agreement(pairs), alpha=krippendorff_alpha(pairs))
+
+
+def agreement_by_annotator(rows: list[TallyRow]) -> dict[int, Agreement]:
+    """Return each annotator's agreement with the others on the pairs that they share."""
+    by_annotator: dict[int, list[TallyRow]] = {}
+    for row in rows:
+        by_annotator.setdefault(row.annotator_id, []).append(row)
+    return {annotator: _with_others(mine) for annotator, mine in by_annotator.items()}
+
+
+def _with_others(mine: list[TallyRow]) -> Agreement:
+    agreeing = sum(row.votes * (row.tally[VERDICTS.index(row.verdict)] - 1) for row in mine)
+    compared = sum(row.votes * (sum(row.tally) - 1) for row in mine)
+    pairs: Counter[Tally] = Counter()
+    for row in mine:
+        pairs[row.tally] += row.votes
+    return Agreement(raw=share_of(hits=agreeing, total=compared), alpha=krippendorff_alpha(pairs))

@@ -1,0 +1,277 @@
+"""The quality of a study's labels, per study and per annotator, in a fixed number of queries.
+
+What needs the texts or the single durations is read from the latest labels only, so that the page costs the
+same at a hundred thousand labels; the page says how many those are.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
+
+from django.db.models import Count, F, OuterRef, Q, Subquery
+from django.db.models.functions import Length, TruncDate
+from django.utils import timezone
+
+from annotate.models import Membership, Pair, Preference, Study, User, Verdict
+from annotate.quality.alarms import Alarm, alarms_of
+from annotate.quality.statistics import Alpha, Share, median, share_of
+from annotate.selectors.agreement import (
+    Agreement,
+    agreement_by_annotator,
+    study_agreement,
+    tally_rows,
+)
+
+LATEST_LABELS = 5000
+DAYS = 28
+REAL_PURPOSES = (Pair.Purpose.TRAIN, Pair.Purpose.EVALUATE)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The figures of one annotator, or of the whole study."""
+
+    labels: int
+    agreement: Agreement
+    consistency: Share
+    same_side: Share
+    gold: Share
+    ties: Share
+    both_bad: Share
+    left: Share
+    longer: Share
+    median_seconds: float | None
+    timed_labels: int
+
+    @property
+    def alpha(self) -> Alpha:
+        return self.agreement.alpha
+
+    @property
+    def raw(self) -> Share:
+        return self.agreement.raw
+
+
+@dataclass(frozen=True)
+class AnnotatorQuality:
+    """One annotator's line."""
+
+    user: User
+    figures: Figures
+    in_training_sets: bool
+    is_member: bool
+    alarms: tuple[Alarm, ...]
+
+
+@dataclass(frozen=True)
+class DayCount:
+    """Labels of one day."""
+
+    day: date
+    labels: int
+
+
+@dataclass(frozen=True)
+class StudyQuality:
+    """All that the quality page shows."""
+
+    figures: Figures
+    alarms: tuple[Alarm, ...]
+    annotators: tuple[AnnotatorQuality, ...]
+    days: tuple[DayCount, ...]
+    sampled: int
+
+
+@dataclass
+class _Counts:
+    """Sums that figures are made of; those of the study are the sums over its annotators."""
+
+    labels: int = 0
+    a_or_b: int = 0
+    left: int = 0
+    tie: int = 0
+    both_bad: int = 0
+    repeats: int = 0
+    consistent: int = 0
+    changed: int = 0
+    same_side: int = 0
+    gold: int = 0
+    gold_right: int = 0
+    unequal: int = 0
+    longer: int = 0
+
+    def add(self, other: "_Counts") -> None:
+        for name in self.__dataclass_fields__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+def study_quality(study: Study) -> StudyQuality:
+    """Return the figures of a study and of each of its annotators: seven queries."""
+    counts: dict[int, _Counts] = defaultdict(_Counts)
+    _count_verdicts(study, into=counts)
+    _count_repeats(study, into=counts)
+    _count_gold(study, into=counts)
+    seconds, sampled = _read_latest(study, into=counts)
+    rows = tally_rows(study)
+    everybody = _Counts()
+    for mine in counts.values():
+        everybody.add(mine)
+    figures = _figures(
+        everybody,
+        agreement=study_agreement(rows),
+        seconds=[value for values in seconds.values() for value in values],
+    )
+    agreement = agreement_by_annotator(rows)
+    annotators = {
+        user_id: _figures(
+            mine, agreement=agreement.get(user_id, study_agreement([])), seconds=seconds[user_id]
+        )
+        for user_id, mine in counts.items()
+    }
+    return StudyQuality(
+        figures=figures,
+        alarms=alarms_of(figures, whose="Together, the annotators"),
+        annotators=_lines(study, figures=annotators),
+        days=_days(study),
+        sampled=sampled,
+    )
+
+
+def _count_verdicts(study: Study, *, into: dict[int, _Counts]) -> None:
+    left = Q(verdict="a", shown_left="a") | Q(verdict="b", shown_left="b")
+    rows = (
+        _labels(study)
+        .values("annotator")
+        .annotate(
+            labels=Count("pk"),
+            tie=Count("pk", filter=Q(verdict=Verdict.TIE)),
+            both_bad=Count("pk", filter=Q(verdict=Verdict.BOTH_BAD)),
+            left=Count("pk", filter=left),
+        )
+    )
+    for row in rows:
+        mine = into[row["annotator"]]
+        mine.labels, mine.tie, mine.both_bad, mine.left = (
+            row["labels"],
+            row["tie"],
+            row["both_bad"],
+            row["left"],
+        )
+        mine.a_or_b = mine.labels - mine.tie - mine.both_bad
+
+
+def _count_repeats(study: Study, *, into: dict[int, _Counts]) -> None:
+    """Compare each repeat with the first verdict. Sides were swapped, so a side that is kept is a habit."""
+    first = Preference.objects.filter(pair=OuterRef("pair__original"), annotator=OuterRef("annotator"))
+    rows = (
+        Preference.objects.filter(pair__study=study, pair__purpose=Pair.Purpose.REPEAT)
+        .annotate(first=Subquery(first.values("verdict")[:1]))
+        .exclude(first=None)
+        .values_list("annotator", "verdict", "first")
+        .annotate(n=Count("pk"))
+        .order_by()
+    )
+    sides = {Verdict.A.value, Verdict.B.value}
+    for annotator, verdict, before, labels in rows:
+        mine = into[annotator]
+        mine.repeats += labels
+        mine.consistent += labels if verdict == before else 0
+        mine.changed += labels if verdict != before else 0
+        mine.same_side += labels if verdict != before and {verdict, before} == sides else 0
+
+
+def _count_gold(study: Study, *, into: dict[int, _Counts]) -> None:
+    right = Q(verdict=F("pair__original__known_answer__verdict"))
+    rows = (
+        Preference.objects.filter(
+            pair__study=study, pair__purpose=Pair.Purpose.GOLD, pair__original__known_answer__isnull=False
+        )
+        .values("annotator")
+        .annotate(labels=Count("pk"), right=Count("pk", filter=right))
+    )
+    for row in rows:
+        into[row["annotator"]].gold = row["labels"]
+        into[row["annotator"]].gold_right = row["right"]
+
+
+def _read_latest(study: Study, *, into: dict[int, _Counts]) -> tuple[dict[int, list[float]], int]:
+    """Read durations, and which response was longer, of the latest labels; returns seconds per annotator."""
+    rows = (
+        _labels(study)
+        .order_by("-pk")
+        .values_list(
+            "annotator",
+            "verdict",
+            "duration_ms",
+            Length("pair__response_a__text"),
+            Length("pair__response_b__text"),
+        )
+    )
+    seconds: dict[int, list[float]] = defaultdict(list)
+    sampled = 0
+    for annotator, verdict, duration_ms, length_a, length_b in rows[:LATEST_LABELS]:
+        sampled += 1
+        mine = into[annotator]
+        if duration_ms is not None:
+            seconds[annotator].append(duration_ms / 1000)
+        if verdict in (Verdict.A, Verdict.B) and length_a != length_b:
+            mine.unequal += 1
+            mine.longer += (length_a > length_b) == (verdict == Verdict.A)
+    return seconds, sampled
+
+
+def _figures(counts: _Counts, *, agreement: Agreement, seconds: list[float]) -> Figures:
+    return Figures(
+        labels=counts.labels,
+        agreement=agreement,
+        consistency=share_of(hits=counts.consistent, total=counts.repeats),
+        same_side=share_of(hits=counts.same_side, total=counts.changed),
+        gold=share_of(hits=counts.gold_right, total=counts.gold),
+        ties=share_of(hits=counts.tie, total=counts.labels),
+        both_bad=share_of(hits=counts.both_bad, total=counts.labels),
+        left=share_of(hits=counts.left, total=counts.a_or_b),
+        longer=share_of(hits=counts.longer, total=counts.unequal),
+        median_seconds=median(seconds),
+        timed_labels=len(seconds),
+    )
+
+
+def _lines(study: Study, *, figures: dict[int, Figures]) -> tuple[AnnotatorQuality, ...]:
+    memberships = {row.user_id: row for row in Membership.objects.filter(study=study)}
+    users = User.objects.in_bulk(list(figures))
+    lines = [
+        AnnotatorQuality(
+            user=users[user_id],
+            figures=mine,
+            in_training_sets=user_id not in memberships or memberships[user_id].in_training_sets,
+            is_member=user_id in memberships,
+            alarms=() if users[user_id].is_simulated else alarms_of(mine, whose=users[user_id].display_name),
+        )
+        for user_id, mine in figures.items()
+    ]
+    return tuple(sorted(lines, key=lambda line: (-line.figures.labels, line.user.username)))
+
+
+def _days(study: Study) -> tuple[DayCount, ...]:
+    today = timezone.localdate()
+    first = today - timedelta(days=DAYS - 1)
+    rows: Iterable[dict[str, Any]] = (
+        _labels(study)
+        .filter(created_at__gte=timezone.now() - timedelta(days=DAYS))
+        .annotate(day=TruncDate("created_at"))
+        .values("day")
+        .annotate(n=Count("pk"))
+        .order_by()
+    )
+    labels = Counter({row["day"]: row["n"] for row in rows})
+    return tuple(
+        DayCount(day=first + timedelta(days=place), labels=labels[first + timedelta(days=place)])
+        for place in range(DAYS)
+    )
+
+
+def _labels(study: Study) -> Any:
+    """The labels that say something of the study's responses: of no practice, gold or repeat copy."""
+    return Preference.objects.filter(pair__study=study, pair__purpose__in=REAL_PURPOSES).order_by()
