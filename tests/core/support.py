@@ -10,6 +10,7 @@ from torch import nn
 
 from training.core.data.encode import EncodedPair, EncodingRules, encode_pairs
 from training.core.logprobs.pairs import pair_logps_function
+from training.core.losses.select import uses_reference
 from training.core.model.loading import (
     encoding_rules,
     find_base,
@@ -19,10 +20,12 @@ from training.core.model.loading import (
     trainable_parameters,
 )
 from training.core.run.config import RunConfig, parse_config, read_config
-from training.core.run.directory import DpoExample, RunDirectory, write_run_directory
-from training.core.stages.dpo import reference_logps
-from training.core.stages.schedule import Plan
-from training.core.stages.step import DpoRun
+from training.core.run.directory import DpoExample, Receipt, RunDirectory, write_run_directory
+from training.core.run.weights import trained_weights
+from training.core.stages.job import DpoRun
+from training.core.stages.preferences import PreferenceData
+from training.core.stages.preparation import plan_of
+from training.core.stages.references import reference_logps
 
 END = 257
 WORDS = ("river", "because", "small", "often", "light", "never", "house", "idea", "blue", "sings")
@@ -74,22 +77,24 @@ def load_job(run: RunDirectory, *, weights_seed: int | None = None) -> DpoRun:
     policy = load_policy(settings, model=load_base(settings, base=base), trainable=True)
     if weights_seed is not None:
         shake(policy, seed=weights_seed)
+    weights = trained_weights(policy)
     pair_logps = pair_logps_function(policy)
+    references = None
+    if uses_reference(settings.loss):
+        references = reference_logps(policy, pairs=pairs, pair_logps=pair_logps)
     return DpoRun(
         run=run,
         config=settings,
         base=base,
         policy=policy,
-        optimizer=torch.optim.AdamW(trainable_parameters(policy).values(), lr=1e-3, weight_decay=0.0),
-        pair_logps=pair_logps,
-        pairs=pairs,
-        references=reference_logps(policy, pairs=pairs, pair_logps=pair_logps),
-        plan=Plan(
-            pairs=len(pairs),
-            pairs_per_step=settings.optimizer.pairs_per_step,
-            epochs=settings.optimizer.epochs,
-            seed=settings.seed,
+        weights=weights,
+        optimizer=torch.optim.AdamW(weights.parameters, lr=1e-3, weight_decay=0.0),
+        data=PreferenceData(
+            items=pairs, references=references, loss=settings.loss, policy=policy, pair_logps=pair_logps
         ),
+        heldout=None,
+        plan=plan_of(settings, pairs=len(pairs)),
+        receipt=Receipt(examples=len(pairs), used=len(pairs), steps=0, left_out=()),
     )
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.core.support import example, write_run
-from training.core.run.directory import RunDirectory, read_metrics
+from training.core.run.directory import RunDirectory
 from training.core.run.files import sha256_of_file
+from training.core.run.records import read_metrics
 
 pytestmark = pytest.mark.slow
 SECONDS = 120

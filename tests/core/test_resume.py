@@ -10,8 +10,9 @@ from tests.core.support import example, write_run
 from training.core.errors import TrainingError
 from training.core.run import checkpoints
 from training.core.run.config import read_config
-from training.core.run.directory import RunDirectory, read_margins, read_metrics
+from training.core.run.directory import RunDirectory
 from training.core.run.files import sha256_of_file, write_json
+from training.core.run.records import read_margins, read_metrics
 from training.core.stages import closing
 from training.core.stages import dpo as trainer
 from training.core.stages.dpo import run_dpo
@@ -96,7 +97,7 @@ def test_a_killed_run_goes_on_to_the_same_end(
     assert json.loads(run.result.read_text())["steps"] == 6
 
 
-@pytest.mark.parametrize("file", ["adapter", "optimizer", "rng", "position"])
+@pytest.mark.parametrize("file", ["weights", "optimizer", "rng", "position"])
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     run: RunDirectory,
     undisturbed: tuple[Any, ...],

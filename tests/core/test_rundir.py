@@ -8,13 +8,7 @@ import pytest
 from tests.core.support import config, example
 from training.core.errors import TrainingError
 from training.core.run.config import read_config
-from training.core.run.directory import (
-    RunDirectory,
-    ScoreExample,
-    StepMetrics,
-    read_metrics,
-    write_run_directory,
-)
+from training.core.run.directory import RunDirectory, ScoreExample, write_run_directory
 from training.core.run.files import (
     append_lines,
     damaged_file,
@@ -25,6 +19,7 @@ from training.core.run.files import (
     sha256_of_model,
     write_text,
 )
+from training.core.run.records import StepMetrics, read_metrics
 
 USER = ({"role": "user", "content": "Hello"},)
 ANSWER = ({"role": "assistant", "content": "Hi"},)
@@ -60,7 +55,7 @@ def test_token_ids_are_written_where_there_are_some() -> None:
 
 
 def test_step_metrics_carry_the_names_that_other_trainers_use(tmp_path: Path) -> None:
-    metrics = StepMetrics(*range(13))
+    metrics = StepMetrics(*range(19))
     assert list(metrics.as_json()) == [
         "step",
         "epoch",
@@ -69,9 +64,15 @@ def test_step_metrics_carry_the_names_that_other_trainers_use(tmp_path: Path) ->
         "rewards/rejected",
         "rewards/accuracies",
         "rewards/margins",
+        "rewards/contradicted",
         "logps/chosen",
         "logps/rejected",
+        "log_ratio_per_token/chosen",
+        "log_ratio_per_token/rejected",
+        "kl_per_token",
+        "length_margin_correlation",
         "grad_norm",
+        "grad_clipped",
         "learning_rate",
         "tokens_per_second",
         "time",

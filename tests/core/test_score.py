@@ -8,14 +8,9 @@ import torch
 
 from tests.core.support import config, example, write_run
 from training.core.run.config import read_config
-from training.core.run.directory import (
-    RunDirectory,
-    RunResult,
-    ScoreExample,
-    read_scores,
-    write_run_directory,
-)
+from training.core.run.directory import RunDirectory, ScoreExample, write_run_directory
 from training.core.run.files import read_json_lines
+from training.core.run.records import RunResult, read_scores
 from training.core.stages import score
 from training.core.stages.dpo import run_dpo
 from training.core.stages.score import run_score

@@ -12,21 +12,18 @@ from transformers import AutoModelForCausalLM
 
 from tests.core.support import config, example, gradients, load_job, shake, write_run
 from training.core.errors import TrainingError
-from training.core.logprobs.pairs import plain_pair_logps
-from training.core.losses.pairwise import PairLogps, preference_loss
+from training.core.logprobs.pairs import PairTokenLogps, plain_pair_logps
+from training.core.losses.inputs import PairLogps
+from training.core.losses.select import preference_loss
 from training.core.model.loading import reference_mode, trainable_parameters
 from training.core.run.adapter import read_probe
 from training.core.run.config import read_config
-from training.core.run.directory import (
-    DpoExample,
-    Receipt,
-    RunDirectory,
-    RunResult,
-    read_margins,
-    read_metrics,
-)
+from training.core.run.directory import DpoExample, Receipt, RunDirectory
 from training.core.run.files import damaged_file, sha256_of_file
-from training.core.stages.dpo import check_step_zero, run_dpo
+from training.core.run.records import RunResult, read_margins, read_metrics
+from training.core.stages.dpo import run_dpo
+from training.core.stages.job import DpoRun
+from training.core.stages.references import check_step_zero
 from training.core.stages.step import batch_backward
 
 
@@ -60,7 +57,7 @@ def test_the_first_step_starts_from_the_reference_itself(finished: RunDirectory)
     first = next(read_metrics(finished.metrics))
     assert first.loss == torch.tensor(2.0).log().item()
     assert (first.rewards_chosen, first.rewards_rejected, first.rewards_margins) == (0, 0, 0)
-    assert first.rewards_accuracies == 0
+    assert (first.rewards_accuracies, first.rewards_contradicted, first.kl_per_token) == (0, 0, 0)
 
 
 def test_every_step_has_one_line_of_figures(finished: RunDirectory) -> None:
@@ -69,6 +66,8 @@ def test_every_step_has_one_line_of_figures(finished: RunDirectory) -> None:
     assert [line.epoch for line in metrics] == pytest.approx([1 / 3, 2 / 3, 1, 4 / 3, 5 / 3, 2])
     assert metrics[0].learning_rate == 5e-3
     for line in metrics:
+        assert line.rewards_chosen is not None
+        assert line.rewards_rejected is not None
         assert line.rewards_margins == pytest.approx(line.rewards_chosen - line.rewards_rejected, abs=1e-6)
         assert line.grad_norm > 0
         assert line.tokens_per_second > 0
@@ -76,12 +75,13 @@ def test_every_step_has_one_line_of_figures(finished: RunDirectory) -> None:
 
 def test_margins_are_told_per_example_and_epoch(finished: RunDirectory) -> None:
     margins = {(record.id, record.epoch): record for record in read_margins(finished.margins)}
-    assert set(margins) == {(f"pair-{number}", epoch) for number in range(6) for epoch in (1, 2)}
+    assert set(margins) == {(f"pair-{number}", epoch) for number in range(6) for epoch in (0, 1, 2)}
     result = json.loads(finished.result.read_text())
     last = [margins[f"pair-{number}", 2].margin_after for number in range(6)]
     assert sum(margin or 0 for margin in last) / 6 == pytest.approx(result["train_margin"])
     for number in range(6):
-        first, second = (margins[f"pair-{number}", epoch] for epoch in (1, 2))
+        start, first, second = (margins[f"pair-{number}", epoch] for epoch in (0, 1, 2))
+        assert (start.step, start.margin_before, start.margin_after) == (0, 0.0, second.margin_after)
         assert first.margin_after == second.margin_before
         delta = sum(second.h_chosen) - sum(second.h_rejected)
         assert second.margin_before == pytest.approx(0.1 * delta, abs=1e-4)
@@ -159,14 +159,14 @@ def test_the_gradient_of_a_step_is_that_of_one_batch(tmp_path: Path, base_folder
     job = load_job(
         write_run(tmp_path / "run", base=base_folder, examples=examples, **changes), weights_seed=1
     )
-    outcomes = batch_backward(job, step=0)
+    looks = batch_backward(job, step=0)
     pair_by_pair = gradients(job.policy)
     job.optimizer.zero_grad()
 
     loss = _one_batch_loss(job)
     torch.autograd.backward(loss)
     at_once = gradients(job.policy)
-    assert sum(outcome.loss for outcome in outcomes) / 4 == pytest.approx(float(loss.detach()), rel=1e-5)
+    assert sum(look.loss for look in looks) / 4 == pytest.approx(float(loss.detach()), rel=1e-5)
     assert pair_by_pair.keys() == at_once.keys()
     for name, gradient in at_once.items():
         assert torch.allclose(pair_by_pair[name], gradient, rtol=1e-3, atol=1e-6), name
@@ -175,7 +175,7 @@ def test_the_gradient_of_a_step_is_that_of_one_batch(tmp_path: Path, base_folder
 def _one_batch_loss(job: Any) -> torch.Tensor:
     """Σ w·loss / pairs as one expression, from plain log-probs of policy and reference."""
     live, reference = [], []
-    for pair in job.pairs:
+    for pair in job.data.items:
         parts = {"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected}
         live.append(plain_pair_logps(job.policy, **parts))
         with reference_mode(job.policy):
@@ -187,9 +187,10 @@ def _one_batch_loss(job: Any) -> torch.Tensor:
         reference_rejected=torch.stack([pair.rejected.sum() for pair in reference]),
         chosen_tokens=torch.tensor([len(pair.chosen) for pair in live]),
         rejected_tokens=torch.tensor([len(pair.rejected) for pair in live]),
-        p=torch.tensor([pair.p for pair in job.pairs]),
+        p=torch.tensor([pair.p for pair in job.data.items]),
+        tie=torch.tensor([False for _ in job.data.items]),
     )
-    weights = torch.tensor([pair.weight for pair in job.pairs])
+    weights = torch.tensor([pair.weight for pair in job.data.items])
     return (weights * preference_loss(logps, settings=job.config.loss)).mean()
 
 
@@ -219,14 +220,14 @@ def test_a_continued_adapter_keeps_the_frozen_reference(
     parent = str(finished.adapter)
     job = load_job(write_run(tmp_path / "job", base=base_folder, examples=examples, parent_adapter=parent))
     fresh = load_job(write_run(tmp_path / "fresh", base=base_folder, examples=examples))
-    for continued, started in zip(job.references, fresh.references, strict=True):
+    for continued, started in zip(references_of(job), references_of(fresh), strict=True):
         assert torch.equal(continued.chosen, started.chosen)
     check_step_zero(job)
     run = write_run(tmp_path / "run", base=base_folder, examples=examples, parent_adapter=parent)
     result = train(run)
     assert result.parent_sha256 == sha256_of_file(finished.adapter / "adapter_model.safetensors")
     before = json.loads(finished.result.read_text())["train_margin"]
-    assert next(read_metrics(run.metrics)).rewards_margins > 0
+    assert (next(read_metrics(run.metrics)).rewards_margins or 0) > 0
     assert result.train_margin is not None
     assert result.train_margin > before
 
@@ -252,6 +253,11 @@ def test_a_parent_that_changes_nothing_is_warned_of(
     capsys.readouterr()
     train(write_run(tmp_path / "next", base=base_folder, examples=examples, parent_adapter=str(idle.adapter)))
     assert "warning: the parent adapter changes nothing" in capsys.readouterr().out
+
+
+def references_of(job: DpoRun) -> tuple[PairTokenLogps, ...]:
+    assert job.data.references is not None
+    return job.data.references
 
 
 def refusal(run: RunDirectory) -> str:

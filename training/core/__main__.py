@@ -4,66 +4,44 @@ import argparse
 import errno
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from training.core.errors import RunStoppedError, TrainingError
-from training.core.process import die_with_parent, exclusive, stop_when_asked
+from training.core.guide import DESCRIPTION, EPILOG, write_example
+from training.core.process import die_with_parent, exclusive, rank_of_environment, stop_when_asked
 from training.core.run.config import RunConfig, read_config
 from training.core.run.directory import RunDirectory
 from training.core.run.files import write_json
 
+if TYPE_CHECKING:
+    from training.core.distributed import Ranks
+
 FAILED = 1
+DISK_FULL = 74
 STOPPED = 143
-DESCRIPTION = """\
-Train an adapter with Direct Preference Optimization, or score completions, as a run directory says.
-
-A run directory needs two files:
-
-  config.json      {"base_model": "PATH_OR_HUB_ID", "loss": {"name": "dpo", "beta": 0.1},
-                    "lora": {"r": 16, "alpha": 32},
-                    "optimizer": {"learning_rate": 5e-5, "epochs": 1, "pairs_per_step": 8}}
-                   Everything but base_model has a default; "parent_adapter" continues an adapter;
-                   "stage": "score" scores instead of training.
-  examples.jsonl   one preference a line, in TRL's conversational format:
-                   {"prompt": [{"role": "user", "content": "…"}],
-                    "chosen": [{"role": "assistant", "content": "…"}], "rejected": [{…}]}
-                   Optional: id; p (soft label, the probability that chosen is better); weight;
-                   prompt_token_ids, chosen_token_ids, rejected_token_ids (trained on as they are).
-                   To score: {"id": …, "prompt": […], "completion": […]}, or completions: [[…], […]].
-
-The reference is the base model itself: the adapter switched off.
-"""
-EPILOG = """\
-What it writes into the directory:
-
-  receipt.json     how many examples were used, and each one left out with the reason
-  metrics.jsonl    a line per optimiser step: loss, rewards, margins, accuracies, log-probs, gradient norm
-  margins.jsonl    per example and epoch: β·Δ before and after, and log-ratios token by token
-  checkpoints/     the newest two; the same command goes on from the newest whole one
-  adapter/         PEFT safetensors, model card, probe.json, manifest.json with hashes
-  scores.jsonl     stage score: id, index, tokens, policy_logp, reference_logp (summed, in nats)
-  result.json      final figures, written last: without it the run is unfinished
-  error.json       why the last attempt ended, if it did not finish
-
-Exit code 0: finished. 143: stopped by SIGTERM or Ctrl-C, with a checkpoint. Anything else: failed, and the
-last line on stderr says why. On a CPU, OMP_NUM_THREADS sets the number of threads. With
-STUDIO_DIE_WITH_PARENT=1 the process ends with its parent.
-"""
+# A full disk, a quota that is used up, a limit on the size of files.
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def main() -> int:
     """Run the directory named on the command line; returns the exit code."""
+    arguments = _arguments()
+    if arguments.example is not None:
+        return _example(arguments.example, base_model=arguments.base_model)
     die_with_parent()
     stop_when_asked()
-    run = RunDirectory(_arguments().run_dir.resolve())
+    run = RunDirectory(arguments.run_dir.resolve())
     try:
-        with exclusive(run.lock):
+        with _held(run):
             return _attempt(run)
     except NotADirectoryError:
         return _fail(f"{run.path} is not a folder; give a run directory with config.json and examples.jsonl")
     except (TrainingError, OSError) as error:
         # The directory is not ours (or cannot be written), so neither is its error.json.
-        return _fail(_cause(error, run=run))
+        return _fail(_cause(error, run=run), code=_code(error))
 
 
 def _arguments() -> argparse.Namespace:
@@ -72,41 +50,111 @@ def _arguments() -> argparse.Namespace:
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="%(prog)s RUN_DIR\n       %(prog)s --example DIR [--base-model MODEL]",
     )
     parser.add_argument(
-        "run_dir", metavar="RUN_DIR", type=Path, help="the folder with config.json and examples.jsonl"
+        "run_dir",
+        metavar="RUN_DIR",
+        type=Path,
+        nargs="?",
+        help="the folder with config.json and examples.jsonl",
     )
-    return parser.parse_args()
+    parser.add_argument(
+        "--example", metavar="DIR", type=Path, help="write a small run directory to start from"
+    )
+    parser.add_argument(
+        "--base-model",
+        metavar="MODEL",
+        default="HuggingFaceTB/SmolLM2-135M-Instruct",
+        help="the example's base model: a folder or a Hugging Face id (default: %(default)s)",
+    )
+    arguments = parser.parse_args()
+    if (arguments.run_dir is None) == (arguments.example is None):
+        parser.error("give one RUN_DIR, or --example DIR to have one written")
+    return arguments
+
+
+def _example(directory: Path, *, base_model: str) -> int:
+    try:
+        write_example(directory, base_model=base_model)
+    except (TrainingError, OSError) as error:
+        return _fail(str(error))
+    print(
+        f"Written: {directory}/config.json and examples.jsonl. Train it: python -m training.core {directory}"
+    )
+    return 0
+
+
+@contextmanager
+def _held(run: RunDirectory) -> Iterator[None]:
+    """Of several processes that train the run, the first holds its lock."""
+    if rank_of_environment() == 0:
+        with exclusive(run.lock):
+            yield
+    else:
+        yield
 
 
 def _attempt(run: RunDirectory) -> int:
-    run.error.unlink(missing_ok=True)
+    first = rank_of_environment() == 0
+    if first:
+        run.error.unlink(missing_ok=True)
     try:
         config = read_config(run.config)
         if run.result.exists():
-            print(f"{run.path} is finished; remove result.json to have its last part done again")
+            _say_finished(run, first=first)
         else:
             _stage(run, config=config)
     except Exception as error:  # noqa: BLE001 - the edge of the process: whatever happened becomes a cause
-        if not isinstance(error, TrainingError):
+        if not isinstance(error, TrainingError) and _code(error) == FAILED:
             traceback.print_exc()
         cause = _cause(error, run=run)
-        _write_error(run, cause=cause)
-        _fail(cause)
-        return STOPPED if isinstance(error, RunStoppedError) else FAILED
+        if first:
+            _write_error(run, cause=cause)
+            _fail(cause)
+        return _code(error)
     return 0
+
+
+def _say_finished(run: RunDirectory, *, first: bool) -> None:
+    if first:
+        print(f"{run.path} is finished; remove result.json to have its last part done again")
 
 
 def _stage(run: RunDirectory, *, config: RunConfig) -> None:
     # Imported here so that --help and a refused configuration need no torch.
-    if config.stage == "score":
-        from training.core.stages.score import run_score
+    from training.core.distributed import join_ranks, leave_ranks
 
-        run_score(run, config=config)
-    else:
-        from training.core.stages.dpo import run_dpo
+    ranks = join_ranks()
+    try:
+        _run_stage(run, config=config, ranks=ranks)
+    finally:
+        leave_ranks()
 
-        run_dpo(run, config=config)
+
+def _run_stage(run: RunDirectory, *, config: RunConfig, ranks: "Ranks") -> None:
+    match config.stage:
+        case "score":
+            from training.core.stages.score import run_score
+
+            run_score(run, config=config, ranks=ranks)
+        case _:
+            from training.core.stages.dpo import run_dpo
+
+            run_dpo(run, config=config, ranks=ranks)
+
+
+def _code(error: Exception) -> int:
+    """The exit code of an error."""
+    if isinstance(error, RunStoppedError):
+        return STOPPED
+    return DISK_FULL if _is_full(error) else FAILED
+
+
+def _is_full(error: Exception) -> bool:
+    # safetensors and SQLite report a full disk as exceptions of their own, known by their text alone.
+    texts = ("No space left on device", "File too large", "database or disk is full")
+    return getattr(error, "errno", None) in NO_SPACE or any(text in str(error) for text in texts)
 
 
 def _cause(error: Exception, *, run: RunDirectory) -> str:
@@ -114,8 +162,7 @@ def _cause(error: Exception, *, run: RunDirectory) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, TrainingError):
         return text
-    # safetensors reports a full disk as an exception of its own, known by its text alone.
-    if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in text:
+    if _is_full(error):
         return f"the disk of {run.path} is full; free some space and start the same run again: it goes on"
     return f"{type(error).__name__}: {text or 'no further message'}"
 
@@ -127,9 +174,9 @@ def _write_error(run: RunDirectory, *, cause: str) -> None:
         print(f"error.json could not be written: {error}", file=sys.stderr)
 
 
-def _fail(cause: str) -> int:
+def _fail(cause: str, *, code: int = FAILED) -> int:
     print(cause, file=sys.stderr, flush=True)
-    return FAILED
+    return code
 
 
 if __name__ == "__main__":

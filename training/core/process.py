@@ -30,6 +30,11 @@ def die_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def rank_of_environment() -> int:
+    """This process's number among those that torchrun started; 0 without torchrun."""
+    return int(os.environ.get("RANK", "0"))
+
+
 def stop_when_asked() -> None:
     """Turn SIGTERM, and the first Ctrl-C, into a request that `raise_if_stopped` answers at a safe point."""
     signal.signal(signal.SIGTERM, _request_stop)

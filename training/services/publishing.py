@@ -10,8 +10,9 @@ from django.conf import settings
 from django.db import transaction
 
 from annotate.services.audit import record_audit
-from training.core.run.directory import RunDirectory, RunResult
+from training.core.run.directory import RunDirectory
 from training.core.run.files import damaged_file, fsync_file, fsync_folder
+from training.core.run.records import RunResult
 from training.models import Job, Policy, Recipe, Round, Run
 from training.services.jobs import Claim, JobFailed, finish_attempt, heartbeat
 from training.services.notices import refresh_queue_notice

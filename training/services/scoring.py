@@ -8,7 +8,8 @@ from itertools import groupby
 from django.db import transaction
 from django.db.models import QuerySet
 
-from training.core.run.directory import RunDirectory, ScoreExample, read_scores, write_run_directory
+from training.core.run.directory import RunDirectory, ScoreExample, write_run_directory
+from training.core.run.records import read_scores
 from training.models import Job, Policy, SampledResponse, Score
 from training.services.jobs import Claim, JobFailed, create_job, finish_attempt, heartbeat
 from training.services.run_directories import absolute, scoring_config

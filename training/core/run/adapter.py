@@ -1,6 +1,7 @@
 """The adapter folder: PEFT weights, a probe to verify a server by, a model card, and a manifest."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,8 @@ from peft import get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import nn
 
-from training.core.data.encode import EncodedPair
 from training.core.logprobs.pairs import completion_token_logps
-from training.core.model.loading import ADAPTER_CONFIG, ADAPTER_WEIGHTS, BaseModel, reference_mode
-from training.core.run.config import RunConfig
+from training.core.model.loading import ADAPTER_CONFIG, ADAPTER_WEIGHTS, reference_mode
 from training.core.run.directory import RunDirectory, TokenIds
 from training.core.run.files import new_folder, write_json, write_text
 
@@ -33,46 +32,30 @@ class Probe:
     reference_logps: tuple[float, ...]
 
 
-@dataclass(frozen=True)
-class CardFigures:
-    """What the model card states of the training."""
-
-    pairs: int
-    steps: int
-    accuracy: float
-    margin: float
-
-
-def write_adapter(
-    run: RunDirectory,
-    *,
-    policy: nn.Module,
-    config: RunConfig,
-    base: BaseModel,
-    probe: Probe,
-    figures: CardFigures,
-) -> None:
+def write_adapter(run: RunDirectory, *, policy: nn.Module, base_model: str, probe: Probe, card: str) -> None:
     """Write adapter/ as a whole: weights, PEFT configuration, probe.json, README.md and manifest.json."""
     with new_folder(run.adapter) as folder:
         weights = get_peft_model_state_dict(policy, save_embedding_layers=False)
         stored = {name: weight.detach().cpu().contiguous() for name, weight in sorted(weights.items())}
         save_file(stored, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
-        write_json(folder / ADAPTER_CONFIG, value=_peft_config(policy, base_model=config.base_model))
+        write_json(folder / ADAPTER_CONFIG, value=_peft_config(policy, base_model=base_model))
         write_json(folder / "probe.json", value=asdict(probe))
-        write_text(folder / "README.md", text=_card(config, base=base, figures=figures))
+        write_text(folder / "README.md", text=card)
 
 
-def make_probe(policy: nn.Module, *, pairs: tuple[EncodedPair, ...]) -> Probe:
-    """Log-probs of about 64 tokens of the example with the shortest prompt, at least 16 after the prompt."""
-    pair = min(pairs, key=lambda candidate: len(candidate.prompt))
-    sequence = (pair.prompt + pair.chosen)[: max(PROBE_TOKENS, len(pair.prompt) + 16)]
+def make_probe(policy: nn.Module, *, examples: Sequence[tuple[TokenIds, TokenIds]]) -> Probe:
+    """Log-probs of about 64 tokens of the prompt and completion with the shortest prompt, 16 after it at
+    least.
+    """
+    prompt, completion = min(examples, key=lambda example: len(example[0]))
+    sequence = (prompt + completion)[: max(PROBE_TOKENS, len(prompt) + 16)]
     with torch.no_grad():
         policy_logps = completion_token_logps(policy, prompt=sequence[:1], completion=sequence[1:])
     with reference_mode(policy):
         reference_logps = completion_token_logps(policy, prompt=sequence[:1], completion=sequence[1:])
     return Probe(
         token_ids=sequence,
-        prompt_tokens=len(pair.prompt),
+        prompt_tokens=len(prompt),
         policy_logps=tuple(policy_logps.tolist()),
         reference_logps=tuple(reference_logps.tolist()),
     )
@@ -90,34 +73,3 @@ def _peft_config(policy: nn.Module, *, base_model: str) -> dict[str, Any]:
     values: dict[str, Any] = policy.peft_config["default"].to_dict()  # type: ignore[index,union-attr]
     values.update(inference_mode=True, base_model_name_or_path=base_model)
     return {key: sorted(value) if isinstance(value, set) else value for key, value in sorted(values.items())}
-
-
-def _card(config: RunConfig, *, base: BaseModel, figures: CardFigures) -> str:
-    loss = ", ".join(f"{key} {value}" for key, value in config.as_json()["loss"].items() if key != "name")
-    optimizer = config.optimizer
-    start = f"continues the adapter {config.parent_adapter}" if config.parent_adapter else "a fresh adapter"
-    return f"""---
-base_model: {config.base_model}
-library_name: peft
-tags: [dpo, lora]
----
-# LoRA adapter trained with DPO
-
-| | |
-|---|---|
-| Base model, the reference | {config.base_model} (safetensors sha256 {base.sha256[:12]}) |
-| Start | {start} |
-| Loss | {config.loss.name} ({loss}) |
-| LoRA | r {config.lora.r}, alpha {config.lora.alpha:g}, target modules {config.lora.target_modules} |
-| Data | {figures.pairs} preference pairs, {optimizer.epochs} epochs |
-| Steps | {figures.steps} of {optimizer.pairs_per_step} pairs |
-| Learning rate | {optimizer.learning_rate:g}, {optimizer.schedule}, warm-up {optimizer.warmup_ratio:g} |
-| On its training pairs | accuracy {figures.accuracy:.3f}, margin {figures.margin:.3f} |
-
-The figures are of the implicit reward on the data trained on; they are no measure of quality. Judge the
-model by what people prefer on prompts that it has not seen.
-
-`manifest.json` has the sha256 of each file. `probe.json` has token ids and the log-probs that this adapter
-(and the base without it) gives them, to check a server with. Load the adapter with PEFT
-(`PeftModel.from_pretrained(base, folder)`) or as a LoRA module of vLLM.
-"""

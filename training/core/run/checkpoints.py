@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or absent: adapter, optimiser, RNG and position, as safetensors with hashes."""
+"""Checkpoints that are whole or absent: weights, optimiser, RNG and position, as safetensors with hashes."""
 
 import json
 import shutil
@@ -8,15 +8,16 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
 
 from training.core.errors import TrainingError
-from training.core.model.loading import trainable_parameters
 from training.core.progress import say
 from training.core.run.directory import RunDirectory
-from training.core.run.files import damaged_file, fsync_file, new_folder, write_json
+from training.core.run.files import damaged_file, fsync_file, new_folder, sha256_of_file, write_json
+from training.core.run.weights import TrainedWeights
 
 KEPT = 2
+STEP, BEST = "step-", "best-"
+INPUTS = {"config_sha256": "config", "examples_sha256": "examples", "heldout_sha256": "heldout"}
 
 
 @dataclass(frozen=True)
@@ -27,67 +28,109 @@ class Position:
     seconds: float
     config_sha256: str
     examples_sha256: str
+    heldout_sha256: str | None = None
+
+
+def start_of(run: RunDirectory) -> Position:
+    """The position before the first step."""
+    return Position(
+        step=0,
+        seconds=0.0,
+        config_sha256=sha256_of_file(run.config),
+        examples_sha256=sha256_of_file(run.examples),
+        heldout_sha256=sha256_of_file(run.heldout) if run.heldout.exists() else None,
+    )
 
 
 def save_checkpoint(
-    run: RunDirectory, *, position: Position, policy: nn.Module, optimizer: torch.optim.Optimizer
+    run: RunDirectory, *, position: Position, weights: TrainedWeights, optimizer: torch.optim.Optimizer
 ) -> None:
-    """Write checkpoints/step-<n>, which a kill at any moment leaves whole or absent; keep the newest two."""
+    """Write checkpoints/step-<n>, which a kill at any moment leaves whole or absent; keep the newest two.
+
+    One that is there already stays: the same step of the same run has the same weights.
+    """
+    place = run.checkpoints / f"{STEP}{position.step:08d}"
+    if place.exists() and damaged_file(place) is None:
+        return
     for record in (run.metrics, run.margins):
         if record.exists():
             fsync_file(record)
-    weights = trainable_parameters(policy)
-    with new_folder(run.checkpoints / f"step-{position.step:08d}") as folder:
-        save_file({name: _stored(weight) for name, weight in weights.items()}, folder / "adapter.safetensors")
-        save_file(_optimizer_tensors(optimizer, names=list(weights)), folder / "optimizer.safetensors")
+    with new_folder(place) as folder:
+        save_file(_stored_weights(weights), folder / "weights.safetensors")
+        save_file(
+            _optimizer_tensors(optimizer, names=list(weights.masters)), folder / "optimizer.safetensors"
+        )
         save_file(_rng_tensors(), folder / "rng.safetensors")
         write_json(folder / "position.json", value=asdict(position))
-    for old in _checkpoints(run)[KEPT:]:
+    for old in _folders(run, prefix=STEP)[KEPT:]:
         shutil.rmtree(old)
 
 
 def load_checkpoint(
-    run: RunDirectory, *, start: Position, policy: nn.Module, optimizer: torch.optim.Optimizer
+    run: RunDirectory, *, start: Position, weights: TrainedWeights, optimizer: torch.optim.Optimizer
 ) -> Position:
     """Restore the newest whole checkpoint and return its position, or `start` when there is none.
 
-    A damaged one is reported and the one before it used. Raises TrainingError when config.json or
-    examples.jsonl is not what the checkpoint was made with.
+    A damaged one is reported and the one before it used. Raises TrainingError when config.json,
+    examples.jsonl or heldout.jsonl is not what the checkpoint was made with.
     """
-    for folder in _checkpoints(run):
+    for folder in _folders(run, prefix=STEP):
         damaged = damaged_file(folder)
         if damaged is not None:
             say(f"checkpoint {folder.name} is damaged ({damaged}); using the one before it")
             continue
         position = Position(**json.loads((folder / "position.json").read_text(encoding="utf-8")))
         _check_same_run(position, start=start)
-        _restore(folder, policy=policy, optimizer=optimizer)
+        _restore(folder, weights=weights, optimizer=optimizer)
         return position
     return start
 
 
+def save_best(run: RunDirectory, *, step: int, weights: TrainedWeights) -> None:
+    """Write checkpoints/best-<n>, the weights of the best evaluation so far, then remove the one before
+    it.
+    """
+    place = run.checkpoints / f"{BEST}{step:08d}"
+    with new_folder(place) as folder:
+        save_file(_stored_weights(weights), folder / "weights.safetensors")
+    for other in _folders(run, prefix=BEST):
+        if other != place:
+            shutil.rmtree(other)
+
+
+def load_best(run: RunDirectory, *, step: int, weights: TrainedWeights) -> bool:
+    """Restore the weights of the best evaluation; False when they are damaged or gone."""
+    folder = run.checkpoints / f"{BEST}{step:08d}"
+    if damaged_file(folder) is not None:
+        return False
+    weights.restore(load_file(folder / "weights.safetensors"))
+    return True
+
+
 def _check_same_run(position: Position, *, start: Position) -> None:
-    for name in ("config", "examples"):
-        if getattr(position, f"{name}_sha256") != getattr(start, f"{name}_sha256"):
+    for name, called in INPUTS.items():
+        if getattr(position, name) != getattr(start, name):
             raise TrainingError(
-                f"{name} of this run directory changed after step {position.step}; make the change a new run"
+                f"{called} of this run directory changed after step {position.step}; make the change a "
+                "new run"
             )
 
 
-def _restore(folder: Path, *, policy: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    weights = trainable_parameters(policy)
-    stored = load_file(folder / "adapter.safetensors")
-    with torch.no_grad():
-        for name, weight in weights.items():
-            weight.copy_(stored[name])
+def _restore(folder: Path, *, weights: TrainedWeights, optimizer: torch.optim.Optimizer) -> None:
+    weights.restore(load_file(folder / "weights.safetensors"))
     moments = load_file(folder / "optimizer.safetensors")
     state = optimizer.state_dict()
     state["state"] = {
         place: {key: moments[f"{name}|{key}"] for key in ("step", "exp_avg", "exp_avg_sq")}
-        for place, name in enumerate(weights)
+        for place, name in enumerate(weights.masters)
+        if f"{name}|step" in moments
     }
     optimizer.load_state_dict(state)
     _restore_rng(load_file(folder / "rng.safetensors"))
+
+
+def _stored_weights(weights: TrainedWeights) -> dict[str, torch.Tensor]:
+    return {name: _stored(master) for name, master in weights.masters.items()}
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer, *, names: list[str]) -> dict[str, torch.Tensor]:
@@ -116,8 +159,9 @@ def _stored(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach().cpu().contiguous()
 
 
-def _checkpoints(run: RunDirectory) -> list[Path]:
-    """Finished checkpoint folders, newest first; what a killed writer left ends in .tmp."""
+def _folders(run: RunDirectory, *, prefix: str) -> list[Path]:
+    """Finished folders of a kind, newest first; what a killed writer left ends in .tmp."""
     if not run.checkpoints.is_dir():
         return []
-    return sorted((path for path in run.checkpoints.iterdir() if path.suffix != ".tmp"), reverse=True)
+    found = (path for path in run.checkpoints.iterdir() if path.name.startswith(prefix))
+    return sorted((path for path in found if path.suffix != ".tmp"), reverse=True)

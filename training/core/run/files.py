@@ -16,13 +16,7 @@ MANIFEST = "manifest.json"
 
 def write_text(path: Path, *, text: str) -> None:
     """Write a file as .tmp, fsync it and rename it, so that a reader sees the old text or the new one."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
-    fsync_folder(path.parent)
+    _write_whole(path, parts=[text])
 
 
 def write_json(path: Path, *, value: object) -> None:
@@ -32,14 +26,7 @@ def write_json(path: Path, *, value: object) -> None:
 
 def write_json_lines(path: Path, *, values: Iterable[Mapping[str, Any]]) -> None:
     """Write one JSON object per line, atomically, without holding them all in memory."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as stream:
-        for value in values:
-            stream.write(json_line(value))
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
-    fsync_folder(path.parent)
+    _write_whole(path, parts=map(json_line, values))
 
 
 def json_line(value: Mapping[str, Any]) -> str:
@@ -72,20 +59,45 @@ def keep_lines(path: Path, *, wanted: Callable[[dict[str, Any]], bool]) -> None:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Fill a folder under a .tmp name; on leaving, hash, fsync and rename it (replacing an older one)."""
+    """Fill a folder under a .tmp name; on leaving, hash, fsync and rename it (replacing an older one).
+
+    Where that fails, on a full disk for one, what was written under the .tmp name is removed.
+    """
     temporary = path.with_name(f"{path.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    yield temporary
-    write_manifest(temporary)
-    for file in sorted(temporary.iterdir()):
-        # safetensors writes files that their owner alone may read; the sampling engine may be somebody else.
-        file.chmod(0o644)
-        fsync_file(file)
-    fsync_folder(temporary)
+    try:
+        yield temporary
+        _finish_folder(temporary)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     if path.exists():
         shutil.rmtree(path)
     temporary.replace(path)
+    fsync_folder(path.parent)
+
+
+def _finish_folder(folder: Path) -> None:
+    write_manifest(folder)
+    for file in sorted(folder.iterdir()):
+        # safetensors writes files that their owner alone may read; the sampling engine may be somebody else.
+        file.chmod(0o644)
+        fsync_file(file)
+    fsync_folder(folder)
+
+
+def _write_whole(path: Path, *, parts: Iterable[str]) -> None:
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as stream:
+            stream.writelines(parts)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
     fsync_folder(path.parent)
 
 

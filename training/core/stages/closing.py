@@ -1,55 +1,95 @@
-"""The end of a dpo run: a last look at every pair, then margins.jsonl, adapter/ and result.json."""
+"""The end of a dpo run: a last look at every example, then margins.jsonl, adapter/ or model/, and
+result.json.
+"""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from statistics import fmean
 from typing import Any
 
-import torch
-
-from training.core.losses.pairwise import margins
+from training.core.diagnostics import Course, Look, figures_of, warnings_of
 from training.core.model.loading import ADAPTER_WEIGHTS, parent_sha256
-from training.core.process import raise_if_stopped
-from training.core.progress import progress, say
-from training.core.run.adapter import CardFigures, make_probe, write_adapter
-from training.core.run.checkpoints import Position
-from training.core.run.directory import Receipt, RunResult, read_margins, read_metrics
-from training.core.run.files import read_json_lines, sha256_of_file, write_json, write_json_lines
-from training.core.stages.step import DpoRun, pair_sums
+from training.core.progress import say
+from training.core.run.adapter import make_probe, write_adapter
+from training.core.run.card import preference_card
+from training.core.run.checkpoints import Position, load_best
+from training.core.run.files import (
+    read_json_lines,
+    sha256_of_file,
+    sha256_of_model,
+    write_json,
+    write_json_lines,
+)
+from training.core.run.model_folder import write_model
+from training.core.run.records import Evaluation, Figures, RunResult, read_margins, read_metrics
+from training.core.stages.evaluation import best
+from training.core.stages.job import DpoRun, all_looks
 from training.core.versions import library_versions
 
 
-def finish(job: DpoRun, *, position: Position, receipt: Receipt) -> None:
-    """Write what a finished run leaves: margins after training, the adapter, and result.json last."""
-    final = final_margins(job)
-    write_margins(job, final=final)
-    figures = CardFigures(
-        pairs=len(job.pairs),
-        steps=position.step,
-        accuracy=sum(margin > 0 for margin in final.values()) / len(final),
-        margin=sum(final.values()) / len(final),
+def finish(job: DpoRun, *, position: Position, evaluations: Sequence[Evaluation]) -> None:
+    """Write what a finished run leaves: margins after training, the adapter or model, and result.json
+    last.
+    """
+    kept, lost = _keep_best(job, position=position, evaluations=evaluations)
+    looks = all_looks(job, job.data, label="last look", where="after the last step")
+    job.ranks.on_main(
+        lambda: _write(job, position=position, evaluations=evaluations, kept=kept, lost=lost, looks=looks)
     )
-    probe = make_probe(job.policy, pairs=job.pairs)
-    write_adapter(job.run, policy=job.policy, config=job.config, base=job.base, probe=probe, figures=figures)
-    result = _result(job, position=position, receipt=receipt, figures=figures)
+
+
+def _keep_best(
+    job: DpoRun, *, position: Position, evaluations: Sequence[Evaluation]
+) -> tuple[int, tuple[str, ...]]:
+    """Restore the weights of the best evaluation where that is asked for; returns their step, and
+    warnings.
+    """
+    if not (job.config.evaluation.keep_best and evaluations):
+        return position.step, ()
+    wanted = best(evaluations).step
+    if wanted == position.step:
+        return wanted, ()
+    restored = job.ranks.together(lambda: load_best(job.run, step=wanted, weights=job.weights))
+    if all(restored):
+        return wanted, ()
+    return position.step, (
+        f"the weights of the best evaluation (step {wanted}) are damaged; these are of the last step",
+    )
+
+
+def _write(
+    job: DpoRun,
+    *,
+    position: Position,
+    evaluations: Sequence[Evaluation],
+    kept: int,
+    lost: tuple[str, ...],
+    looks: Sequence[Look],
+) -> None:
+    figures = figures_of(looks)
+    write_margins(job, looks=looks)
+    warnings = lost + warnings_of(_course(job, looks=looks, after=figures))
+    result = _result(job, position=position, figures=figures)
+    result = replace(
+        result,
+        warnings=warnings,
+        heldout=_shown(evaluations, step=kept),
+        stopped_early=position.step < job.plan.steps,
+        kept_step=kept,
+    )
+    result = _write_trained(job, result=result)
+    for warning in warnings:
+        say(f"warning: {warning}")
     write_json(job.run.result, value=asdict(result))
-    say(f"finished: accuracy {figures.accuracy:.2f}, margin {figures.margin:+.3f} on {figures.pairs} pairs")
+    say(f"finished: {_summary(result, examples=len(looks))}")
 
 
-def final_margins(job: DpoRun) -> dict[str, float]:
-    """β·Δ of every pair under the policy as it is now, by example id."""
-    found = {}
-    with progress("last look", total=len(job.pairs)) as shown, torch.no_grad():
-        for pair, reference in zip(job.pairs, job.references, strict=True):
-            raise_if_stopped(where="after the last step")
-            live = job.pair_logps(job.policy, prompt=pair.prompt, chosen=pair.chosen, rejected=pair.rejected)
-            logps = pair_sums(live, reference=reference, p=pair.p)
-            found[pair.id] = float(margins(logps, beta=job.config.loss.beta))
-            shown.advance()
-    return found
+def write_margins(job: DpoRun, *, looks: Sequence[Look]) -> None:
+    """Complete margins.jsonl: the margin after a look is the one at the example's next look.
 
-
-def write_margins(job: DpoRun, *, final: dict[str, float]) -> None:
-    """Complete margins.jsonl: the margin after an epoch is the one at the example's next look."""
+    The next look of epoch 0, before the first step, is the one after the last step.
+    """
+    final = {job.data.items[look.index].id: look.margin for look in looks}
     before = {
         (values["id"], values["epoch"]): values["margin_before"]
         for values in read_json_lines(job.run.margins)
@@ -57,18 +97,37 @@ def write_margins(job: DpoRun, *, final: dict[str, float]) -> None:
 
     def completed() -> Iterator[dict[str, Any]]:
         for record in read_margins(job.run.margins):
-            after = before.get((record.id, record.epoch + 1), final[record.id])
+            following = None if record.epoch == 0 else before.get((record.id, record.epoch + 1))
+            after = final[record.id] if following is None else following
             yield replace(record, margin_after=after).as_json()
 
     write_json_lines(job.run.margins, values=completed())
 
 
-def _result(job: DpoRun, *, position: Position, receipt: Receipt, figures: CardFigures) -> RunResult:
-    losses = [metrics.loss for metrics in read_metrics(job.run.metrics)]
+def _course(job: DpoRun, *, looks: Sequence[Look], after: Figures) -> Course:
+    start = [record for record in read_margins(job.run.margins) if record.epoch == 0]
+    chosen = [fmean(record.h_chosen) for record in start if record.h_chosen]
+    reference = job.data.references is not None
+    first = next(read_metrics(job.run.metrics))
+    return Course(
+        margin_before=fmean(record.margin_before for record in start),
+        chosen_before=(fmean(chosen) if chosen else 0.0) if reference else None,
+        after=after,
+        pairs=len(looks),
+        loss_first=first.loss,
+        first_loss_expected=job.data.loss_at_start(job.plan.batch(0)) if job.fresh else None,
+        truncated_share=0.0,
+    )
+
+
+def _result(job: DpoRun, *, position: Position, figures: Figures) -> RunResult:
+    steps = list(read_metrics(job.run.metrics))
+    seen = sum(len(job.plan.batch(step)) for step in range(position.step))
+    starts = [record.margin_before for record in read_margins(job.run.margins) if record.epoch == 0]
     return RunResult(
         stage=job.config.stage,
-        examples=receipt.examples,
-        used=receipt.used,
+        examples=job.receipt.examples,
+        used=job.receipt.used,
         steps=position.step,
         seconds=position.seconds,
         base_sha256=job.base.sha256,
@@ -76,10 +135,42 @@ def _result(job: DpoRun, *, position: Position, receipt: Receipt, figures: CardF
         config_sha256=position.config_sha256,
         versions=library_versions(),
         parent_sha256=parent_sha256(job.config),
-        adapter_sha256=sha256_of_file(job.run.adapter / ADAPTER_WEIGHTS),
-        train_accuracy=figures.accuracy,
-        train_margin=figures.margin,
-        loss_first=losses[0],
-        loss_last=losses[-1],
-        pairs_per_second=job.plan.epochs * len(job.pairs) / position.seconds,
+        train_accuracy=figures.rewards_accuracies,
+        train_margin=figures.rewards_margins,
+        train_margin_before=fmean(starts),
+        train_contradicted=figures.rewards_contradicted,
+        log_ratio_per_token_chosen=figures.log_ratio_per_token_chosen,
+        log_ratio_per_token_rejected=figures.log_ratio_per_token_rejected,
+        kl_per_token=figures.kl_per_token,
+        length_margin_correlation=figures.length_margin_correlation,
+        clipped_share=fmean(metrics.grad_clipped for metrics in steps),
+        loss_first=steps[0].loss,
+        loss_last=steps[-1].loss,
+        pairs_per_second=seen / position.seconds,
     )
+
+
+def _write_trained(job: DpoRun, *, result: RunResult) -> RunResult:
+    """Write adapter/ or model/; returns the result with its hash."""
+    card = preference_card(job.config, result=result)
+    if job.config.trainable == "full":
+        write_model(job.run, model=job.policy, base=job.base, card=card)
+        return replace(result, model_sha256=sha256_of_model(job.run.model))
+    probe = make_probe(job.policy, examples=job.data.sequences())
+    write_adapter(job.run, policy=job.policy, base_model=job.config.base_model, probe=probe, card=card)
+    return replace(result, adapter_sha256=sha256_of_file(job.run.adapter / ADAPTER_WEIGHTS))
+
+
+def _shown(evaluations: Sequence[Evaluation], *, step: int) -> dict[str, Any] | None:
+    """The evaluation of the weights that were kept."""
+    made = next((evaluation for evaluation in evaluations if evaluation.step == step), None)
+    return made.as_json() if made else None
+
+
+def _summary(result: RunResult, *, examples: int) -> str:
+    accuracy, margin = result.train_accuracy, result.train_margin
+    parts = [
+        "" if accuracy is None else f"accuracy {accuracy:.2f}",
+        "" if margin is None else f"margin {margin:+.3f}",
+    ]
+    return ", ".join(part for part in parts if part) + f" on {examples} examples"

@@ -8,6 +8,7 @@ from torch import nn
 
 from training.core.data.encode import EncodedCompletion, encode_completions
 from training.core.data.examples import EncodedExamples
+from training.core.distributed import ALONE, Ranks
 from training.core.logprobs.pairs import completion_token_logps
 from training.core.model.loading import (
     BaseModel,
@@ -22,12 +23,13 @@ from training.core.model.loading import (
 from training.core.process import raise_if_stopped
 from training.core.progress import progress, say
 from training.core.run.config import RunConfig
-from training.core.run.directory import RunDirectory, RunResult, ScoreRecord, read_scores
+from training.core.run.directory import RunDirectory
 from training.core.run.files import append_lines, keep_lines, sha256_of_file, write_json
+from training.core.run.records import RunResult, ScoreRecord, read_scores
 from training.core.versions import library_versions
 
 
-def run_score(run: RunDirectory, *, config: RunConfig) -> None:
+def run_score(run: RunDirectory, *, config: RunConfig, ranks: Ranks = ALONE) -> None:
     """Write scores.jsonl, a line per completion, and result.json; goes on where it was interrupted.
 
     Without a parent adapter the policy is the reference, so both log-probs are one and the same number.

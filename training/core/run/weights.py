@@ -1,0 +1,98 @@
+"""What the optimiser changes: float32 weights, whatever the dtype in which the model computes."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from training.core.errors import TrainingError
+from training.core.model.loading import trainable_parameters
+
+
+@dataclass(frozen=True)
+class TrainedWeights:
+    """The model's trainable weights and their float32 masters, by name; one and the same if float32.
+
+    In bfloat16 a step of 1e-6 would round away, so the masters take the steps and the model gets their
+    rounded values; gradients of several passes are summed in float32 as well.
+    """
+
+    model: Mapping[str, nn.Parameter]
+    masters: Mapping[str, nn.Parameter]
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """The float32 weights, in the model's order."""
+        return list(self.masters.values())
+
+    def collect_gradients(self) -> None:
+        """Add what a backward pass left on rounded weights to the gradients of their masters."""
+        for weight, master in self._rounded():
+            if weight.grad is None:
+                continue
+            gradient = weight.grad.float()
+            master.grad = gradient if master.grad is None else master.grad.add_(gradient)
+            weight.grad = None
+
+    def publish(self) -> None:
+        """Give the model the masters' values, after a step or a restored checkpoint."""
+        with torch.no_grad():
+            for weight, master in self._rounded():
+                weight.copy_(master)
+
+    def forget_gradients(self) -> None:
+        """Drop every gradient."""
+        for weight in (*self.model.values(), *self.masters.values()):
+            weight.grad = None
+
+    def restore(self, stored: Mapping[str, Tensor]) -> None:
+        """Take over stored float32 values, by name."""
+        with torch.no_grad():
+            for name, master in self.masters.items():
+                master.copy_(stored[name])
+        self.publish()
+
+    def _rounded(self) -> Iterator[tuple[nn.Parameter, nn.Parameter]]:
+        """The weights that are not their own masters."""
+        for name, weight in self.model.items():
+            if weight is not self.masters[name]:
+                yield weight, self.masters[name]
+
+
+def trained_weights(policy: nn.Module) -> TrainedWeights:
+    """The trainable weights of a policy with their masters. Raises TrainingError when nothing is
+    trainable.
+    """
+    model = trainable_parameters(policy)
+    if not model:
+        raise TrainingError("the model has no trainable weights; check lora.target_modules")
+    masters = {name: _master(weight) for name, weight in model.items()}
+    return TrainedWeights(model=model, masters=masters)
+
+
+def _master(weight: nn.Parameter) -> nn.Parameter:
+    if weight.dtype == torch.float32:
+        return weight
+    return nn.Parameter(weight.detach().float().clone())
+
+
+def recompute_activations(policy: nn.Module) -> None:
+    """Gradient checkpointing: keep each layer's input alone and compute the rest again in the backward pass.
+
+    transformers does so only for layers in training mode. The layers' own flag is set, not their parts', so
+    dropout stays off.
+    """
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    policy.gradient_checkpointing_enable(  # type: ignore[operator]
+        gradient_checkpointing_kwargs={"use_reentrant": False}
+    )
+    layers = [module for module in policy.modules() if isinstance(module, GradientCheckpointingLayer)]
+    if not layers:
+        raise TrainingError(
+            f"{type(policy).__name__} has no layers that can be recomputed; set gradient_checkpointing to "
+            "false"
+        )
+    for layer in layers:
+        layer.training = True

@@ -1,0 +1,183 @@
+"""Preference pairs in training: their losses and gradients, and how they look under the policy."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from training.core.data.encode import EncodedPair
+from training.core.diagnostics import Look, SideLook
+from training.core.logprobs.pairs import PairLogpsFunction, PairTokenLogps
+from training.core.losses.inputs import PairLogps
+from training.core.losses.select import preference_loss, uses_reference
+from training.core.model.loading import reference_mode
+from training.core.process import raise_if_stopped
+from training.core.run.config import LossSettings
+from training.core.run.directory import TokenIds
+from training.core.run.weights import TrainedWeights
+
+
+@dataclass(frozen=True)
+class PreferenceData:
+    """Pairs with the reference's log-probs of each (None under a loss without a reference)."""
+
+    items: tuple[EncodedPair, ...]
+    references: tuple[PairTokenLogps, ...] | None
+    loss: LossSettings
+    policy: nn.Module
+    pair_logps: PairLogpsFunction
+    pairs_per_pass: int = 1
+
+    def looks(
+        self,
+        indices: Sequence[int],
+        *,
+        where: str,
+        point: float = 0.0,
+        weights: TrainedWeights | None = None,
+        total: int = 0,
+    ) -> list[Look]:
+        """How the given pairs look under the policy.
+
+        With `weights`, the gradient of Σ w·loss / total is added to them, pass by pass. A request to stop is
+        answered between passes, saying `where`. `point` is KTO's alone.
+        """
+        found: list[Look] = []
+        for start in range(0, len(indices), self.pairs_per_pass):
+            raise_if_stopped(where=where)
+            group = indices[start : start + self.pairs_per_pass]
+            with torch.set_grad_enabled(weights is not None):
+                live = self._live(group)
+                logps = self._sums(group, live=live)
+                losses = self._weighted(group, logps=logps)
+            if weights is not None:
+                torch.autograd.backward(losses.sum() / total)
+                weights.collect_gradients()
+            found += self._looks(group, live=live, logps=logps, losses=losses)
+        return found
+
+    def mismatched_log_ratios(self, indices: Sequence[int], *, where: str) -> list[float]:
+        """Nothing: pairs need no reference point."""
+        return []
+
+    def sequences(self) -> list[tuple[TokenIds, TokenIds]]:
+        """Prompt and chosen completion of every pair."""
+        return [(pair.prompt, pair.chosen) for pair in self.items]
+
+    def loss_at_start(self, indices: Sequence[int]) -> float | None:
+        """The mean loss of the given pairs under the reference itself; None under a loss without one."""
+        if self.references is None:
+            return None
+        logps = self._sums(indices, live=[self.references[index] for index in indices])
+        return float(self._weighted(indices, logps=logps).mean())
+
+    def first_example(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The first pair's per-token log-probs: the policy's, the reference's now, the reference's as
+        stored.
+        """
+        pair = self.items[0]
+        parts = {"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected}
+        with torch.no_grad():
+            live = self.pair_logps(self.policy, **parts)
+        with reference_mode(self.policy):
+            again = self.pair_logps(self.policy, **parts)
+        stored = live if self.references is None else self.references[0]
+        return _joined(live), _joined(again), _joined(stored)
+
+    def _live(self, group: Sequence[int]) -> list[PairTokenLogps]:
+        pairs = [self.items[index] for index in group]
+        return [
+            self.pair_logps(self.policy, prompt=pair.prompt, chosen=pair.chosen, rejected=pair.rejected)
+            for pair in pairs
+        ]
+
+    def _sums(self, group: Sequence[int], *, live: Sequence[PairTokenLogps]) -> PairLogps:
+        pairs = [self.items[index] for index in group]
+        references = None if self.references is None else [self.references[index] for index in group]
+        return pair_sums(pairs, live=live, references=references)
+
+    def _weighted(self, group: Sequence[int], *, logps: PairLogps) -> Tensor:
+        losses = preference_loss(logps, settings=self.loss)
+        return losses * losses.new_tensor([self.items[index].weight for index in group])
+
+    def _looks(
+        self, group: Sequence[int], *, live: Sequence[PairTokenLogps], logps: PairLogps, losses: Tensor
+    ) -> list[Look]:
+        with torch.no_grad():
+            chosen_rewards, rejected_rewards = pair_rewards(logps, settings=self.loss)
+        rewards = zip(chosen_rewards.tolist(), rejected_rewards.tolist(), strict=True)
+        return [
+            self._look(index, live=one, loss=loss, rewards=both)
+            for index, one, loss, both in zip(group, live, losses.tolist(), rewards, strict=True)
+        ]
+
+    def _look(self, index: int, *, live: PairTokenLogps, loss: float, rewards: tuple[float, float]) -> Look:
+        pair = self.items[index]
+        reference = None if self.references is None else self.references[index]
+        return Look(
+            index=index,
+            loss=loss,
+            margin=rewards[0] - rewards[1],
+            chosen=side_look(live.chosen, reference=reference and reference.chosen, reward=rewards[0]),
+            rejected=side_look(live.rejected, reference=reference and reference.rejected, reward=rewards[1]),
+            tokens=len(pair.prompt) + len(pair.chosen) + len(pair.rejected),
+            ranked=not pair.tie,
+        )
+
+
+def _joined(logps: PairTokenLogps) -> Tensor:
+    return torch.cat([logps.chosen, logps.rejected])
+
+
+def pair_sums(
+    pairs: Sequence[EncodedPair],
+    *,
+    live: Sequence[PairTokenLogps],
+    references: Sequence[PairTokenLogps] | None,
+) -> PairLogps:
+    """Summed log-probs of some pairs, shape (pairs,), float32; the gradient flows through `live` alone."""
+    device = live[0].chosen.device
+
+    def values(numbers: Sequence[float]) -> Tensor:
+        return torch.tensor(numbers, dtype=torch.float32, device=device)
+
+    def sums(tokens: Sequence[Tensor]) -> Tensor:
+        return torch.stack([logps.sum() for logps in tokens])
+
+    return PairLogps(
+        policy_chosen=sums([one.chosen for one in live]),
+        policy_rejected=sums([one.rejected for one in live]),
+        reference_chosen=None if references is None else sums([one.chosen for one in references]).to(device),
+        reference_rejected=None
+        if references is None
+        else sums([one.rejected for one in references]).to(device),
+        chosen_tokens=values([len(one.chosen) for one in live]),
+        rejected_tokens=values([len(one.rejected) for one in live]),
+        p=values([pair.p for pair in pairs]),
+        tie=torch.tensor([pair.tie for pair in pairs], device=device),
+    )
+
+
+def pair_rewards(logps: PairLogps, *, settings: LossSettings) -> tuple[Tensor, Tensor]:
+    """The implicit rewards of chosen and rejected, shape (pairs,): β·h, per token where the loss is.
+
+    Losses without a reference: β·l̄ (simpo) and λ·l̄ (orpo), l̄ the mean log-prob per token, as TRL reports
+    them.
+    """
+    if not uses_reference(settings):
+        scale = settings.beta if settings.lambda_ is None else settings.lambda_
+        return scale * logps.chosen_mean_logp, scale * logps.rejected_mean_logp
+    chosen, rejected = settings.beta * logps.chosen_log_ratio, settings.beta * logps.rejected_log_ratio
+    if settings.name == "dpo_norm":
+        return chosen / logps.chosen_tokens, rejected / logps.rejected_tokens
+    return chosen, rejected
+
+
+def side_look(live: Tensor, *, reference: Tensor | None, reward: float) -> SideLook:
+    """A completion as the policy sees it, as plain numbers; log-ratios to five decimals."""
+    log_ratios = None
+    if reference is not None:
+        difference = live.detach() - reference.to(live.device)
+        log_ratios = tuple(round(value, 5) for value in difference.tolist())
+    return SideLook(logp=float(live.detach().sum()), reward=reward, tokens=len(live), log_ratios=log_ratios)
