@@ -2,6 +2,7 @@
 
 from training.models.comparison import PolicySummary, ResponseChange, Trial, TrialAnswer
 from training.models.engine import EngineServer
+from training.models.evaluation import EvaluationPair, EvaluationPlan, GateOverride, PrequentialTest
 from training.models.jobs import Attempt, Job
 from training.models.policies import Policy
 from training.models.recipes import Recipe
@@ -11,9 +12,13 @@ from training.models.sampled import SampledResponse, Score
 __all__ = [
     "Attempt",
     "EngineServer",
+    "EvaluationPair",
+    "EvaluationPlan",
+    "GateOverride",
     "Job",
     "Policy",
     "PolicySummary",
+    "PrequentialTest",
     "Recipe",
     "ResponseChange",
     "Round",

@@ -17,6 +17,7 @@ class Job(models.Model):
         HELDOUT = "heldout", "Held-out sampling"
         RUN = "run", "Training run"
         SCORING = "scoring", "Scoring"
+        MERGE = "merge", "Merging"
 
     class State(models.TextChoices):
         QUEUED = "queued", "Queued"
@@ -60,6 +61,9 @@ class Job(models.Model):
             ),
             models.UniqueConstraint(
                 fields=["policy"], condition=models.Q(kind="scoring"), name="one_scoring_job_per_policy"
+            ),
+            models.UniqueConstraint(
+                fields=["policy"], condition=models.Q(kind="merge"), name="one_merge_job_per_policy"
             ),
         ]
         indexes = [models.Index(fields=["study", "state"])]

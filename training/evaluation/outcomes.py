@@ -1,0 +1,78 @@
+"""What people said of two policies, prompt by prompt; every statistic starts from these rows. No Django."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The verdicts on one blind pair of a policy's and its opponent's response.
+
+    Counts of verdicts; `ties` has ½ of a win each. Identical texts are one tie that nobody was asked for.
+    """
+
+    policy: int
+    opponent: int
+    prompt: int
+    wins: int = 0
+    losses: int = 0
+    ties: int = 0
+    both_bad: int = 0
+    identical: bool = False
+    length_difference: int = 0
+
+    @property
+    def judged(self) -> int:
+        """Verdicts that a win rate can use; "both are bad" compares nothing and is stated separately."""
+        return self.wins + self.losses + self.ties
+
+    @property
+    def points(self) -> float:
+        """Wins, with half a point per tie."""
+        return self.wins + self.ties / 2
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Verdicts on one policy against one opponent, all prompts together."""
+
+    wins: int = 0
+    losses: int = 0
+    ties: int = 0
+    both_bad: int = 0
+    identical: int = 0
+    prompts: int = 0
+
+    @property
+    def verdicts(self) -> int:
+        """Return how many verdicts people gave."""
+        return self.wins + self.losses + self.ties + self.both_bad - self.identical
+
+    @property
+    def judged(self) -> int:
+        return self.wins + self.losses + self.ties
+
+
+def tally_of(outcomes: Iterable[Outcome]) -> Tally:
+    """Add the outcomes up; `prompts` counts those with something a win rate can use."""
+    rows = list(outcomes)
+    return Tally(
+        wins=sum(row.wins for row in rows),
+        losses=sum(row.losses for row in rows),
+        ties=sum(row.ties for row in rows),
+        both_bad=sum(row.both_bad for row in rows),
+        identical=sum(row.identical for row in rows),
+        prompts=len({row.prompt for row in rows if row.judged}),
+    )
+
+
+def shares_by_prompt(outcomes: Iterable[Outcome]) -> dict[int, float]:
+    """Return each judged prompt's share of wins, ties at half: several votes on a prompt are one prompt."""
+    points: dict[int, float] = defaultdict(float)
+    judged: dict[int, int] = defaultdict(int)
+    for row in outcomes:
+        if row.judged:
+            points[row.prompt] += row.points
+            judged[row.prompt] += row.judged
+    return {prompt: points[prompt] / judged[prompt] for prompt in sorted(judged)}
