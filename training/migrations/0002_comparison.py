@@ -222,4 +222,12 @@ class Migration(migrations.Migration):
                 fields=("trial", "policy"), name="one_answer_per_trial_and_policy"
             ),
         ),
+        migrations.AddIndex(
+            model_name="sampledresponse",
+            index=models.Index(
+                fields=["policy", "slot", "prompt", "response"],
+                condition=models.Q(("round__isnull", True)),
+                name="heldout_responses_of_a_policy",
+            ),
+        ),
     ]

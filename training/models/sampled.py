@@ -42,7 +42,16 @@ class SampledResponse(models.Model):
                 name="one_heldout_response_per_prompt_policy_and_slot",
             ),
         ]
-        indexes = [models.Index(fields=["round", "prompt"]), models.Index(fields=["policy", "round"])]
+        indexes = [
+            models.Index(fields=["round", "prompt"]),
+            models.Index(fields=["policy", "round"]),
+            # The rows are wide (tokens, log-probs): lists of held-out responses come from this index alone.
+            models.Index(
+                fields=["policy", "slot", "prompt", "response"],
+                condition=models.Q(round__isnull=True),
+                name="heldout_responses_of_a_policy",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"slot {self.slot} of prompt {self.prompt_id} from {self.policy}"
