@@ -103,7 +103,29 @@ UNUSABLE: list[tuple[object, str, str]] = [
     (PAIR | {"id": ["a"]}, "broken", "id must be a text or a whole number"),
     (PAIR | {"prompt": None}, "broken", "prompt is missing"),
     (PAIR | {"prompt": []}, "broken", "prompt must be a list of messages"),
-    (PAIR | {"prompt": "Hello"}, "broken", "prompt must be a list of messages"),
+    (PAIR | {"prompt": "Hello"}, "broken", "one of prompt and chosen is a text, the other messages"),
+    (PAIR | {"chosen": "Yes"}, "broken", "one of prompt and chosen is a text, the other messages"),
+    (PAIR | {"prompt": 3}, "broken", "prompt must be a list of messages"),
+    (PAIR | {"prompt": "Hello", "chosen": None}, "broken", "chosen is missing"),
+    (PAIR | {"prompt": " ", "chosen": "Yes", "rejected": "No"}, "empty", "prompt is empty"),
+    (PAIR | {"prompt": "Hello", "chosen": "", "rejected": "No"}, "empty", "chosen is empty"),
+    (
+        PAIR | {"chosen": [{"role": "assistant", "content": "\ud83d"}]},
+        "broken",
+        "chosen holds half a surrogate",
+    ),
+    (PAIR | {"id": "\udc00"}, "broken", "id holds half a surrogate pair at character 0"),
+    (PAIR | {"prompt": [{"role": "user", "content": ["text"]}]}, "broken", "prompt has a message without"),
+    (
+        PAIR | {"prompt": [{"role": "user", "content": "x" * 200}]},
+        "too long",
+        "the prompt has 219 tokens; max_length is 128",
+    ),
+    (PAIR | {"chosen_cut": "yes"}, "broken", "chosen_cut must be true or false"),
+    (PAIR | {"tie": "yes"}, "broken", "tie must be true or false"),
+    (PAIR | {"tools": "no JSON"}, "broken", "tools must be a list of tools"),
+    (PAIR | {"tools": {"name": "f"}}, "broken", "tools must be a list of tools"),
+    (PAIR | {"chat_template_kwargs": [1]}, "broken", "chat_template_kwargs must be an object"),
     (PAIR | {"prompt": [{"role": "user"}]}, "broken", "prompt has a message without a role and a text"),
     (PAIR | {"prompt": USER + GOOD}, "broken", "prompt ends with the assistant; it must end with the user"),
     (PAIR | {"chosen": USER}, "broken", "chosen ends with the role user, not assistant"),
@@ -122,8 +144,10 @@ UNUSABLE: list[tuple[object, str, str]] = [
     ),
     (PAIR | {"p": 1.5}, "broken", "p = 1.5 must be between 0 and 1; 1 is usual"),
     (PAIR | {"p": "yes"}, "broken", "p must be a finite number"),
+    (PAIR | {"weight": 10**400}, "broken", "weight must be a finite number"),
+    (PAIR | {"weight": float("nan")}, "broken", "weight must be a finite number"),
     (PAIR | {"weight": 0}, "broken", "weight = 0 must be above 0; 1 is usual"),
-    (PAIR | {"tie": True}, "contradictory", "the loss dpo has no ties; leave ties out or give p = 0.5"),
+    (PAIR | {"tie": True}, "contradictory", "the loss dpo has no ties; train with rao_kupper or davidson"),
 ]
 
 
@@ -159,7 +183,10 @@ def test_a_soft_label_needs_the_loss_that_uses_it(tmp_path: Path, base_folder: P
     soft = PAIR | {"p": 0.7}
     assert encode(tmp_path, soft, base=base_folder).items[0].p == 0.7
     encoded = encode(tmp_path, soft, base=base_folder, loss={"name": "hinge", "beta": 0.1})
-    assert encoded.left_out[0].detail == "p = 0.7 needs the loss dpo; the loss is hinge"
+    assert (
+        encoded.left_out[0].detail
+        == "p = 0.7 needs the loss dpo or rao_kupper or davidson; the loss is hinge"
+    )
 
 
 def test_a_template_that_rewrites_the_prompt_is_noticed(
@@ -185,7 +212,9 @@ def test_texts_without_a_chat_template_end_the_run(
 ) -> None:
     tokenizer.chat_template = None
     (tmp_path / "examples.jsonl").write_text(json.dumps(PAIR))
-    with pytest.raises(TrainingError, match="has no chat template; use a chat model or give token ids"):
+    with pytest.raises(
+        TrainingError, match="has no chat template; use a chat model, plain texts or token ids"
+    ):
         encode_pairs(tmp_path / "examples.jsonl", tokenizer=tokenizer, rules=rules(config(base_folder)))
 
 

@@ -1,45 +1,28 @@
-"""Examples to token ids: stored ids are taken as they are, texts go through the chat template. No torch."""
+"""examples.jsonl as token ids, for each stage and loss; what cannot be used is on the receipt. No torch."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, TypeVar
 
-from jinja2 import TemplateError
+from training.core.data.examples import EncodedExamples, EncodedLine, Remark, encode_file
+from training.core.data.fields import as_messages, boolean, number
+from training.core.data.text import EncodingRules, ExampleEncoder, Tokenizer
+from training.core.errors import ExampleError
+from training.core.run.config import SOFT_LABEL_LOSSES, TIE_LOSSES, TIELESS_NU, LossSettings
+from training.core.run.directory import TokenIds
 
-from training.core.data.examples import (
-    EncodedExamples,
-    completion_messages,
-    encode_file,
-    messages,
-    number,
-    token_ids,
-)
-from training.core.errors import ExampleError, TrainingError
-from training.core.run.config import LossSettings
-from training.core.run.directory import Messages, TokenIds
-
-
-class Tokenizer(Protocol):
-    """What encoding needs of a Hugging Face tokenizer."""
-
-    chat_template: Any
-    eos_token_id: int | None
-
-    def apply_chat_template(self, conversation: list[dict[str, Any]], **options: Any) -> Any: ...
-
-    def decode(self, token_ids: list[int], **options: Any) -> str: ...
-
-
-@dataclass(frozen=True)
-class EncodingRules:
-    """What decides whether and how an example is encoded; `end_tokens` are all ids that end a turn."""
-
-    max_length: int
-    vocabulary: int
-    end_tokens: frozenset[int]
-    loss: LossSettings
+__all__ = [
+    "EncodedCompletion",
+    "EncodedPair",
+    "EncodedUnpaired",
+    "EncodingRules",
+    "Tokenizer",
+    "encode_completions",
+    "encode_demonstrations",
+    "encode_pairs",
+    "encode_unpaired",
+]
 
 
 @dataclass(frozen=True)
@@ -56,8 +39,19 @@ class EncodedPair:
 
 
 @dataclass(frozen=True)
+class EncodedUnpaired:
+    """A completion that is desirable (`label`) or not, as token ids; the mean of `weight` is 1."""
+
+    id: str
+    prompt: TokenIds
+    completion: TokenIds
+    label: bool
+    weight: float
+
+
+@dataclass(frozen=True)
 class EncodedCompletion:
-    """One completion to score; `index` is its place among its example's completions."""
+    """One completion to score or to learn; `index` is its place among its example's completions."""
 
     id: str
     index: int
@@ -65,77 +59,217 @@ class EncodedCompletion:
     completion: TokenIds
 
 
+Example = EncodedPair | EncodedUnpaired | EncodedCompletion
+Weighted = TypeVar("Weighted", EncodedPair, EncodedUnpaired)
+
+
 def encode_pairs(path: Path, *, tokenizer: Tokenizer, rules: EncodingRules) -> EncodedExamples[EncodedPair]:
-    """The preferences of examples.jsonl as token ids; those that cannot be used are on the receipt."""
-    encoded = encode_file(
-        path, encode=lambda values, name: (_pair(values, id=name, tokenizer=tokenizer, rules=rules),)
-    )
-    if not encoded.items:
-        return encoded
-    mean_weight = sum(pair.weight for pair in encoded.items) / len(encoded.items)
-    weighted = tuple(replace(pair, weight=pair.weight / mean_weight) for pair in encoded.items)
-    return replace(encoded, items=weighted)
+    """The preferences of examples.jsonl, for every loss of pairs."""
+    seen = _Seen()
+
+    def encode(values: Mapping[str, Any], id: str) -> EncodedLine[EncodedPair]:
+        encoder = _encoder(_with_prompt(values), tokenizer=tokenizer, rules=rules)
+        pair = _pair(encoder, id=id)
+        seen.remark(encoder, pair)
+        return _line(encoder, pair)
+
+    return weighted_to_mean_one(encode_file(path, encode=encode))
+
+
+def encode_unpaired(
+    path: Path, *, tokenizer: Tokenizer, rules: EncodingRules
+) -> EncodedExamples[EncodedUnpaired]:
+    """The judged completions of examples.jsonl, for the loss kto.
+
+    A preference is taken too: its chosen completion as a desirable one, its rejected one as the opposite,
+    under the ids `<id>/chosen` and `<id>/rejected`.
+    """
+    seen = _Seen()
+
+    def encode(values: Mapping[str, Any], id: str) -> EncodedLine[EncodedUnpaired]:
+        if "chosen" in values or "rejected" in values:
+            encoder = _encoder(_with_prompt(values), tokenizer=tokenizer, rules=rules)
+            return _line(encoder, *_both_sides(_pair(encoder, id=id)))
+        encoder = _encoder(values, tokenizer=tokenizer, rules=rules)
+        example = _unpaired(encoder, id=id)
+        seen.remark(encoder, example)
+        return _line(encoder, example)
+
+    return weighted_to_mean_one(encode_file(path, encode=encode))
+
+
+def encode_demonstrations(
+    path: Path, *, tokenizer: Tokenizer, rules: EncodingRules
+) -> EncodedExamples[EncodedCompletion]:
+    """The prompts and completions of a stage sft's examples.jsonl.
+
+    TRL's `messages` are taken too: the last one, the assistant's, is the completion, and it alone is learnt.
+    """
+    seen = _Seen()
+
+    def encode(values: Mapping[str, Any], id: str) -> EncodedLine[EncodedCompletion]:
+        if number(values, key="weight", default=1.0) != 1:
+            raise ExampleError("contradictory", "stage sft knows no weights; leave weight out")
+        encoder = _encoder(_from_conversation(values), tokenizer=tokenizer, rules=rules)
+        example = EncodedCompletion(
+            id=id, index=0, prompt=encoder.prompt, completion=_completion(encoder, name="completion")
+        )
+        seen.remark(encoder, example)
+        return _line(encoder, example)
+
+    return encode_file(path, encode=encode)
 
 
 def encode_completions(
     path: Path, *, tokenizer: Tokenizer, rules: EncodingRules
 ) -> EncodedExamples[EncodedCompletion]:
     """The completions of a score stage's examples.jsonl; an example is used whole or not at all."""
-    return encode_file(
-        path, encode=lambda values, name: _completions(values, id=name, tokenizer=tokenizer, rules=rules)
-    )
+
+    def encode(values: Mapping[str, Any], id: str) -> EncodedLine[EncodedCompletion]:
+        texts, ids = _listed_completions(values)
+        encoder = _encoder(values, tokenizer=tokenizer, rules=rules)
+        found = [
+            encoder.completion(texts[index], ids=ids[index], name=f"completion {index}")
+            for index in range(len(texts))
+        ]
+        completions = (
+            EncodedCompletion(id=id, index=index, prompt=encoder.prompt, completion=completion)
+            for index, completion in enumerate(found)
+        )
+        return _line(encoder, *completions)
+
+    return encode_file(path, encode=encode)
 
 
-def _pair(values: Mapping[str, Any], *, id: str, tokenizer: Tokenizer, rules: EncodingRules) -> EncodedPair:
-    side = _Side(values=values, tokenizer=tokenizer, rules=rules)
+def weighted_to_mean_one(encoded: EncodedExamples[Weighted]) -> EncodedExamples[Weighted]:
+    """The examples with their weights divided by the mean weight."""
+    if not encoded.items:
+        return encoded
+    mean_weight = sum(item.weight for item in encoded.items) / len(encoded.items)
+    items = tuple(replace(item, weight=item.weight / mean_weight) for item in encoded.items)
+    return replace(encoded, items=items)
+
+
+def _encoder(values: Mapping[str, Any], *, tokenizer: Tokenizer, rules: EncodingRules) -> ExampleEncoder:
+    return ExampleEncoder(values=values, prompt_value=values.get("prompt"), tokenizer=tokenizer, rules=rules)
+
+
+def _line(encoder: ExampleEncoder, *items: Any) -> EncodedLine[Any]:
+    return EncodedLine(items=items, from_text=encoder.from_text, remarks=tuple(encoder.remarks))
+
+
+def _completion(encoder: ExampleEncoder, *, name: str) -> TokenIds:
+    """A completion to learn from: it says something before it ends."""
+    ids = encoder.values.get(f"{name}_token_ids")
+    found = encoder.completion(encoder.values.get(name), ids=ids, name=name)
+    if encoder.rules.end_tokens.issuperset(found):
+        raise ExampleError("empty", f"{name} has no token before its end")
+    return found
+
+
+def _pair(encoder: ExampleEncoder, *, id: str) -> EncodedPair:
+    values = encoder.values
     pair = EncodedPair(
         id=id,
-        prompt=side.prompt,
-        chosen=side.completion(values.get("chosen"), ids=values.get("chosen_token_ids"), name="chosen"),
-        rejected=side.completion(
-            values.get("rejected"), ids=values.get("rejected_token_ids"), name="rejected"
-        ),
+        prompt=encoder.prompt,
+        chosen=_completion(encoder, name="chosen"),
+        rejected=_completion(encoder, name="rejected"),
         p=number(values, key="p", default=1.0),
-        weight=number(values, key="weight", default=1.0),
+        weight=_weight(values),
+        tie=boolean(values, key="tie", default=False),
     )
-    for name, completion in (("chosen", pair.chosen), ("rejected", pair.rejected)):
-        if rules.end_tokens.issuperset(completion):
-            raise ExampleError("empty", f"{name} has no token before its end")
     if pair.chosen == pair.rejected:
         raise ExampleError("identical", "chosen and rejected are the same tokens")
-    _check_label(pair, tie=values.get("tie", False), loss=rules.loss)
+    _check_label(pair, loss=encoder.rules.loss)
     return pair
 
 
-def _check_label(pair: EncodedPair, *, tie: object, loss: LossSettings) -> None:
+def _unpaired(encoder: ExampleEncoder, *, id: str) -> EncodedUnpaired:
+    return EncodedUnpaired(
+        id=id,
+        prompt=encoder.prompt,
+        completion=_completion(encoder, name="completion"),
+        label=boolean(encoder.values, key="label"),
+        weight=_weight(encoder.values),
+    )
+
+
+def _both_sides(pair: EncodedPair) -> tuple[EncodedUnpaired, EncodedUnpaired]:
+    def side(name: str, completion: TokenIds) -> EncodedUnpaired:
+        return EncodedUnpaired(
+            id=f"{pair.id}/{name}",
+            prompt=pair.prompt,
+            completion=completion,
+            label=name == "chosen",
+            weight=pair.weight,
+        )
+
+    return side("chosen", pair.chosen), side("rejected", pair.rejected)
+
+
+def _weight(values: Mapping[str, Any]) -> float:
+    weight = number(values, key="weight", default=1.0)
+    if weight <= 0:
+        raise ExampleError("broken", f"weight = {weight:g} must be above 0; 1 is usual")
+    return weight
+
+
+def _check_label(pair: EncodedPair, *, loss: LossSettings) -> None:
     if not 0 <= pair.p <= 1:
         raise ExampleError("broken", f"p = {pair.p:g} must be between 0 and 1; 1 is usual")
-    if pair.weight <= 0:
-        raise ExampleError("broken", f"weight = {pair.weight:g} must be above 0; 1 is usual")
-    if pair.p != 1 and loss.name != "dpo":
-        raise ExampleError("contradictory", f"p = {pair.p:g} needs the loss dpo; the loss is {loss.name}")
-    if tie is not False:
+    if pair.p != 1 and loss.name not in SOFT_LABEL_LOSSES:
         raise ExampleError(
             "contradictory",
-            f"the loss {loss.name} has no ties; leave ties out or give p = 0.5 with the loss dpo",
+            f"p = {pair.p:g} needs the loss {' or '.join(SOFT_LABEL_LOSSES)}; the loss is {loss.name}",
         )
+    if not pair.tie:
+        return
+    if loss.name not in TIE_LOSSES:
+        raise ExampleError(
+            "contradictory",
+            f"the loss {loss.name} has no ties; train with {' or '.join(TIE_LOSSES)}, leave ties out, "
+            "or give p = 0.5 with the loss dpo",
+        )
+    if loss.nu == TIELESS_NU[loss.name]:
+        raise ExampleError(
+            "contradictory", f"with nu = {loss.nu:g} the loss {loss.name} has no ties; raise nu"
+        )
+    if pair.p not in (0.5, 1):
+        raise ExampleError("contradictory", f"a tie has no p; p = {pair.p:g} must be left out")
 
 
-def _completions(
-    values: Mapping[str, Any], *, id: str, tokenizer: Tokenizer, rules: EncodingRules
-) -> tuple[EncodedCompletion, ...]:
-    texts, ids = _listed_completions(values)
-    side = _Side(values=values, tokenizer=tokenizer, rules=rules)
-    prompt = side.prompt
-    return tuple(
-        EncodedCompletion(
-            id=id,
-            index=index,
-            prompt=prompt,
-            completion=side.completion(texts[index], ids=ids[index], name=f"completion {index}"),
-        )
-        for index in range(len(texts))
+def _with_prompt(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A preference with its prompt: where there is none, the messages with which both sides begin."""
+    if "prompt" in values or "prompt_token_ids" in values:
+        return values
+    chosen, rejected = (as_messages(values.get(name), name=name) for name in ("chosen", "rejected"))
+    shared = next(
+        (place for place, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b),
+        min(len(chosen), len(rejected)),
     )
+    if chosen == rejected:
+        raise ExampleError("identical", "chosen and rejected are the same messages")
+    if not shared:
+        raise ExampleError(
+            "broken", "prompt is missing, and chosen and rejected begin with no common message"
+        )
+    return {
+        **values,
+        "prompt": list(chosen[:shared]),
+        "chosen": list(chosen[shared:]),
+        "rejected": list(rejected[shared:]),
+    }
+
+
+def _from_conversation(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    if "messages" not in values:
+        return values
+    if "prompt" in values or "completion" in values:
+        raise ExampleError("broken", "give either messages or prompt and completion")
+    conversation = as_messages(values["messages"], name="messages")
+    if len(conversation) < 2:
+        raise ExampleError("broken", "messages needs a prompt before the assistant's last message")
+    return {**values, "prompt": list(conversation[:-1]), "completion": [conversation[-1]]}
 
 
 def _listed_completions(values: Mapping[str, Any]) -> tuple[list[Any], list[Any]]:
@@ -156,63 +290,32 @@ def _listed_completions(values: Mapping[str, Any]) -> tuple[list[Any], list[Any]
 
 
 @dataclass(frozen=True)
-class _Side:
-    """One example's way from messages or stored ids to token ids."""
+class _Seen:
+    """The examples so far by their tokens, to notice those that come twice or contradict each other."""
 
-    values: Mapping[str, Any]
-    tokenizer: Tokenizer
-    rules: EncodingRules
+    ids: dict[tuple[object, ...], str] = field(default_factory=dict)
 
-    @cached_property
-    def prompt(self) -> TokenIds:
-        stored = self._stored(self.values.get("prompt_token_ids"), name="prompt_token_ids")
-        return stored or self._template(self._prompt_messages(), generate=True)
+    def remark(self, encoder: ExampleEncoder, item: Example) -> None:
+        """Note on the encoder that an earlier example is the same, or the same with the other verdict."""
+        same, opposite = _keys(item)
+        if same in self.ids:
+            encoder.remarks.append(Remark("duplicate", f"the same as {self.ids[same]}; both are used"))
+        elif opposite in self.ids:
+            other = self.ids[opposite]
+            encoder.remarks.append(Remark("opposite", f"the opposite verdict of {other}; both are used"))
+        self.ids.setdefault(same, item.id)
 
-    def completion(self, value: object, *, ids: object, name: str) -> TokenIds:
-        stored = self._stored(ids, name=f"token ids of {name}")
-        encoded = stored or self._from_text(completion_messages(value, name=name))
-        length = len(self.prompt) + len(encoded)
-        if length > self.rules.max_length:
-            raise ExampleError(
-                "too long", f"prompt and {name} have {length} tokens; max_length is {self.rules.max_length}"
+
+def _keys(item: Example) -> tuple[tuple[object, ...], tuple[object, ...] | None]:
+    """What makes two examples the same, and what makes them opposites (None where nothing does)."""
+    match item:
+        case EncodedPair(tie=True):
+            return (item.prompt, frozenset((item.chosen, item.rejected))), None
+        case EncodedPair():
+            return (item.prompt, item.chosen, item.rejected), (item.prompt, item.rejected, item.chosen)
+        case EncodedUnpaired():
+            return (
+                (item.prompt, item.completion, item.label),
+                (item.prompt, item.completion, not item.label),
             )
-        return encoded
-
-    def _from_text(self, completion: Messages) -> TokenIds:
-        prompt_messages = self._prompt_messages()
-        prompt = self._template(prompt_messages, generate=True)
-        whole = self._template(prompt_messages + completion, generate=False)
-        if whole[: len(prompt)] != prompt:
-            raise ExampleError("broken", "the chat template's prompt is no prefix of prompt and completion")
-        return self._ending_with_end_token(whole[len(prompt) :])
-
-    def _ending_with_end_token(self, completion: TokenIds) -> TokenIds:
-        """Cut what the template writes after the end token; add that token where it is missing."""
-        ends = [place for place, token in enumerate(completion) if token in self.rules.end_tokens]
-        if ends and not self.tokenizer.decode(list(completion[ends[-1] + 1 :])).strip():
-            return completion[: ends[-1] + 1]
-        if self.tokenizer.eos_token_id is None:
-            raise TrainingError("the base model's tokenizer names no end token (eos_token); it needs one")
-        return (*completion, self.tokenizer.eos_token_id)
-
-    def _prompt_messages(self) -> Messages:
-        prompt = messages(self.values, key="prompt")
-        if prompt[-1]["role"] == "assistant":
-            raise ExampleError("broken", "prompt ends with the assistant; it must end with the user")
-        return prompt
-
-    def _stored(self, value: object, *, name: str) -> TokenIds | None:
-        return token_ids(value, name=name, vocabulary=self.rules.vocabulary)
-
-    def _template(self, conversation: Messages, *, generate: bool) -> TokenIds:
-        if not self.tokenizer.chat_template:
-            raise TrainingError(
-                "the base model's tokenizer has no chat template; use a chat model or give token ids"
-            )
-        try:
-            ids = self.tokenizer.apply_chat_template(
-                list(conversation), tokenize=True, add_generation_prompt=generate, return_dict=False
-            )
-        except TemplateError as error:
-            raise ExampleError("broken", f"the chat template refuses it ({error})") from None
-        return tuple(ids)
+    return (item.prompt, item.completion), None

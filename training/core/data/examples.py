@@ -1,32 +1,62 @@
-"""examples.jsonl, line by line: checks of shape and type, and the receipt of what cannot be used."""
+"""examples.jsonl, line by line, and the receipt of what cannot be used and what was noticed. No torch."""
 
 import json
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Generic, TypeVar
 
+from training.core.data.fields import check_unicode
 from training.core.errors import ExampleError, TrainingError
-from training.core.run.directory import LeftOut, Messages, Receipt, TokenIds
+from training.core.run.directory import LeftOut, Receipt
 
 MAX_LINE_BYTES = 10 * 1024 * 1024
 Encoded = TypeVar("Encoded")
 
 
 @dataclass(frozen=True)
+class Remark:
+    """Something worth knowing of an example that is used."""
+
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class EncodedLine(Generic[Encoded]):
+    """What one line came to; `from_text` says that a text of it was tokenised."""
+
+    items: tuple[Encoded, ...]
+    from_text: bool = False
+    remarks: tuple[Remark, ...] = ()
+
+
+@dataclass(frozen=True)
 class EncodedExamples(Generic[Encoded]):
-    """The usable examples in file order, and those left out."""
+    """The usable examples in file order, those left out, and remarks on used ones."""
 
     items: tuple[Encoded, ...]
     left_out: tuple[LeftOut, ...]
     examples: int
+    retokenised: int = 0
+    remarks: tuple[LeftOut, ...] = ()
 
     def receipt(self, *, steps: int) -> Receipt:
         """What receipt.json states."""
-        used = self.examples - len(self.left_out)
-        return Receipt(examples=self.examples, used=used, steps=steps, left_out=self.left_out)
+        return Receipt(
+            examples=self.examples,
+            used=self.examples - len(self.left_out),
+            steps=steps,
+            left_out=self.left_out,
+            retokenised=self.retokenised,
+            changed=self._remarked("changed"),
+            cut=self._remarked("cut"),
+            remarks=self.remarks,
+        )
+
+    def _remarked(self, reason: str) -> int:
+        return len({remark.line for remark in self.remarks if remark.reason == reason})
 
     def none_usable(self) -> TrainingError:
         """The error to raise when no example is left."""
@@ -40,7 +70,7 @@ class EncodedExamples(Generic[Encoded]):
 
 
 def encode_file(
-    path: Path, *, encode: Callable[[Mapping[str, Any], str], tuple[Encoded, ...]]
+    path: Path, *, encode: Callable[[Mapping[str, Any], str], EncodedLine[Encoded]]
 ) -> EncodedExamples[Encoded]:
     """Encode each line with `encode(values, id)`; an ExampleError puts the line on the receipt.
 
@@ -50,8 +80,9 @@ def encode_file(
         raise TrainingError(f"{path} does not exist; a run directory holds config.json and examples.jsonl")
     items: list[Encoded] = []
     left_out: list[LeftOut] = []
+    remarks: list[LeftOut] = []
     seen: set[str] = set()
-    line = 0
+    retokenised = 0
     for line, raw in _numbered_lines(path):
         example_id = None
         try:
@@ -59,63 +90,27 @@ def encode_file(
             example_id = _identifier(values, line=line)
             if example_id in seen:
                 raise ExampleError("duplicate id", f"an earlier line has the id {example_id} too")
-            items.extend(encode(values, example_id))
-            seen.add(example_id)
+            encoded = encode(values, example_id)
         except ExampleError as error:
-            left_out.append(LeftOut(line=line, id=example_id, reason=error.reason, detail=error.detail))
-    return EncodedExamples(items=tuple(items), left_out=tuple(left_out), examples=len(left_out) + len(seen))
+            left_out.append(_entry(error, line=line, id=example_id))
+            continue
+        seen.add(example_id)
+        items.extend(encoded.items)
+        retokenised += encoded.from_text
+        remarks.extend(_entry(remark, line=line, id=example_id) for remark in encoded.remarks)
+    return EncodedExamples(
+        items=tuple(items),
+        left_out=tuple(left_out),
+        examples=len(left_out) + len(seen),
+        retokenised=retokenised,
+        remarks=tuple(remarks),
+    )
 
 
-def messages(values: Mapping[str, Any], *, key: str) -> Messages:
-    """A list of chat messages under `key`; raises ExampleError unless each has a role and a text content."""
-    return as_messages(values.get(key), name=key)
-
-
-def as_messages(value: object, *, name: str) -> Messages:
-    """Check a list of chat messages; `name` is what an error calls it."""
-    if value is None:
-        raise ExampleError("broken", f"{name} is missing")
-    if not isinstance(value, list) or not value:
-        raise ExampleError("broken", f"{name} must be a list of messages with role and content")
-    for message in value:
-        well_formed = isinstance(message, dict) and all(
-            isinstance(message.get(key), str) for key in ("role", "content")
-        )
-        if not well_formed:
-            raise ExampleError("broken", f"{name} has a message without a role and a text content")
-    return tuple(value)
-
-
-def completion_messages(value: object, *, name: str) -> Messages:
-    """Messages of a completion: the last is the assistant's and says something."""
-    checked = as_messages(value, name=name)
-    if checked[-1]["role"] != "assistant":
-        raise ExampleError("broken", f"{name} ends with the role {checked[-1]['role']}, not assistant")
-    if not checked[-1]["content"].strip():
-        raise ExampleError("empty", f"{name} is empty")
-    return checked
-
-
-def token_ids(value: object, *, name: str, vocabulary: int) -> TokenIds | None:
-    """Stored token ids, None when there are none; raises ExampleError on ids outside the vocabulary."""
-    if value is None:
-        return None
-    if not isinstance(value, list) or not all(type(token) is int for token in value):
-        raise ExampleError("broken", f"{name} must be a list of whole numbers")
-    if not value:
-        raise ExampleError("empty", f"{name} is empty")
-    outside = next((token for token in value if not 0 <= token < vocabulary), None)
-    if outside is not None:
-        raise ExampleError("broken", f"{name} holds {outside}, outside the vocabulary of {vocabulary} tokens")
-    return tuple(value)
-
-
-def number(values: Mapping[str, Any], *, key: str, default: float) -> float:
-    """A finite number under `key`."""
-    value = values.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ExampleError("broken", f"{key} must be a finite number")
-    return float(value)
+def _entry(about: ExampleError | Remark, *, line: int, id: str | None) -> LeftOut:
+    # A detail may quote the example, and the example may hold what cannot be written as UTF-8.
+    detail = about.detail.encode("utf-8", "replace").decode()
+    return LeftOut(line=line, id=id, reason=about.reason, detail=detail)
 
 
 def _numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -153,4 +148,5 @@ def _identifier(values: Mapping[str, Any], *, line: int) -> str:
     identifier = values.get("id", f"line-{line}")
     if isinstance(identifier, bool) or not isinstance(identifier, str | int) or identifier == "":
         raise ExampleError("broken", "id must be a text or a whole number")
+    check_unicode(str(identifier), name="id")
     return str(identifier)

@@ -77,6 +77,7 @@ def encoding_rules(config: RunConfig, *, base: BaseModel, tokenizer: Tokenizer) 
         vocabulary=settings.vocab_size,
         end_tokens=frozenset(token for token in end_tokens if token is not None),
         loss=config.loss,
+        overlong=config.overlong,
     )
 
 
