@@ -16,6 +16,7 @@ from training.core.run.records import RunResult
 from training.models import Job, Policy, Recipe, Round, Run
 from training.services.jobs import Claim, JobFailed, finish_attempt, heartbeat
 from training.services.notices import refresh_queue_notice
+from training.services.prequential import judge_by_new_labels, record_prequential_test
 from training.services.rounds import create_heldout_job
 from training.services.run_directories import absolute
 from training.services.runs import execute_run, training_progress
@@ -42,12 +43,14 @@ def publish_policy(claim: Claim, *, run: Run) -> Policy:
     result = RunResult.from_json(values)
     name = served_name(run, adapter_sha256=result.adapter_sha256 or "")
     place = _place_adapter(directory.adapter, name=name)
+    new_labels = judge_by_new_labels(run, directory=directory)
     with transaction.atomic():
         finish_attempt(claim)
         policy = _create_policy(run, name=name, place=place, adapter_sha256=result.adapter_sha256 or "")
         Run.objects.filter(pk=run.pk).update(policy=policy, result=values)
         Round.objects.filter(pk=run.round_id, state=Round.State.TRAINING).update(state=Round.State.TRAINED)
         Recipe.objects.filter(study=run.round.study, base_sha256="").update(base_sha256=result.base_sha256)
+        record_prequential_test(run, labels=new_labels)
         create_heldout_job(policy=policy)
         refresh_queue_notice(run.round.study)
         record_audit(

@@ -21,6 +21,7 @@ from training.services.engines import (
     published_engines,
     sampling_settings,
 )
+from training.services.evaluation_pairs import ask_for_evaluation
 from training.services.jobs import Claim, JobFailed, MadeWay, finish_attempt, heartbeat
 from training.services.request_pool import Outcome, RequestPool
 from training.services.scoring import create_scoring_job
@@ -61,13 +62,14 @@ def sample_round(claim: Claim) -> None:
 
 
 def sample_heldout(claim: Claim) -> None:
-    """Fill a policy's held-out slots and queue their scoring; finishes the attempt."""
+    """Fill a policy's held-out slots, ask people to compare it and queue the scoring; finishes the attempt."""
     job = Job.objects.select_related("policy__study__recipe").get(pk=claim.job_id)
     if job.policy is None:
         raise JobFailed("The policy of this job is gone; there is nothing to sample from.")
     policy, recipe = job.policy, job.policy.study.recipe
     target = Target(policy.study, policy, None, slots_per_prompt=recipe.heldout_samples)
     refused = fill_slots(claim, target=target, parameters=heldout_settings(recipe))
+    ask_for_evaluation(claim, sampled=policy)
     with transaction.atomic():
         finish_attempt(claim, message=refused.sentence)
         create_scoring_job(policy=policy)

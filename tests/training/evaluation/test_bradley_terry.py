@@ -9,7 +9,7 @@ from training.evaluation.bradley_terry import connected, strengths
 from training.evaluation.fits import fit_logistic, fit_many
 from training.evaluation.outcomes import Outcome
 
-# Wins of the row over the column, American League East 1987 (Agresti, Categorical Data Analysis, table 10.10).
+# Wins of the row over the column, American League East 1987 (Agresti 2002, table 10.10).
 TEAMS = ("Milwaukee", "Detroit", "Toronto", "New York", "Boston", "Cleveland", "Baltimore")
 WINS = (
     (0, 7, 9, 7, 7, 9, 11),
