@@ -143,7 +143,7 @@ def _totals(counts: Counts) -> tuple[dict[int, float], dict[int, int]]:
 def _sentence(rows: tuple[Strength, ...]) -> str:
     if any(row.won_or_lost_all for row in rows):
         return (
-            "At least one policy has won or lost every verdict. Its true strength has no bound in the data; a "
-            "weak pull to the middle keeps the figure finite, so read the order, not the size."
+            "At least one policy has won or lost every verdict. Its true strength has no bound in the data; "
+            "a weak pull to the middle keeps the figure finite, so read the order, not the size."
         )
     return ""

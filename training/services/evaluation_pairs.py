@@ -21,7 +21,7 @@ from training.selectors.json_length import JsonLength
 from training.services.jobs import Claim, hold_claim
 from training.services.slots import differ
 
-# Belongs to no round, so that no round's freezing ends it: people go on evaluating while the next one collects.
+# Belongs to no round, so that no round's freezing ends it: people evaluate while the next one collects, too.
 NO_ROUND = 0
 MOST_AT_ONCE = 200
 
@@ -77,7 +77,7 @@ def pairs_to_ask(policy: Policy) -> int:
 
 
 def ask_for_evaluation(claim: Claim, *, sampled: Policy) -> int:
-    """Make the pairs that a policy's held-out responses allow, its own and those of policies it is opponent to.
+    """Make the pairs that a policy's held-out responses allow: its own, and of policies whose opponent it is.
 
     Returns how many were made. Raises AttemptSuperseded or JobCancelled.
     """
@@ -100,8 +100,8 @@ def ask_for_more(*, policy: Policy, pairs: int, actor: User | None) -> int:
         made = _make(policy, wanted=pairs, claim=None)
         if not made:
             raise EvaluationRefused(
-                f"{policy.label} has no held-out response left that was not compared yet; import more held-out "
-                "prompts, or wait until it has been sampled."
+                f"{policy.label} has no held-out response left that was not compared yet; import more "
+                "held-out prompts, or wait until it has been sampled."
             )
         record_audit(
             study=policy.study,

@@ -30,8 +30,8 @@ class NewLabels:
 def judge_by_new_labels(run: Run, *, directory: RunDirectory) -> NewLabels | None:
     """Return how the run's new preferences agree with the policy it continues; None where that says nothing.
 
-    The reference has no implicit reward (it is 0 for every text), and a run that does not continue the sampled
-    policy has never looked through its eyes.
+    The reference has no implicit reward (it is 0 for every text), and a run that does not continue the
+    sampled policy has never looked through its eyes.
     """
     if run.round.sampled_policy.number == 0 or not run.config.get("parent_adapter"):
         return None

@@ -62,7 +62,7 @@ def sample_round(claim: Claim) -> None:
 
 
 def sample_heldout(claim: Claim) -> None:
-    """Fill a policy's held-out slots, ask people to compare it and queue the scoring; finishes the attempt."""
+    """Fill a policy's held-out slots, ask people to compare it, queue the scoring; finishes the attempt."""
     job = Job.objects.select_related("policy__study__recipe").get(pk=claim.job_id)
     if job.policy is None:
         raise JobFailed("The policy of this job is gone; there is nothing to sample from.")
