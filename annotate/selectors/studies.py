@@ -83,3 +83,14 @@ def _open_pairs(studies: QuerySet[Study]) -> dict[int, int]:
     is_open = Q(state=Pair.State.OPEN, slots_taken__lt=F("labels_wanted"))
     pairs = Pair.objects.filter(is_open, study__in=studies)
     return dict(pairs.order_by().values_list("study").annotate(n=Count("pk")))
+
+
+def labellers_of(study: Study) -> list[User]:
+    """Return the members who may label, by name."""
+    members = Membership.objects.select_related("user").filter(study=study).exclude(role=Role.VIEWER)
+    return [member.user for member in members.order_by("user__username")]
+
+
+def may_create_studies(user: User) -> bool:
+    """Return whether the person may make a study: administrators, and whoever leads one already."""
+    return user.is_superuser or user.is_staff or user.memberships.filter(role=Role.LEAD).exists()

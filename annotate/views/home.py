@@ -5,7 +5,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET
 
 from annotate.models import Role
-from annotate.selectors.studies import studies_of
+from annotate.selectors.studies import may_create_studies, studies_of
 from annotate.views.people import signed_in
 
 
@@ -16,5 +16,5 @@ def home(request: HttpRequest) -> HttpResponse:
     cards = studies_of(user)
     if len(cards) == 1 and cards[0].role == Role.ANNOTATOR:
         return redirect("label", cards[0].study.slug)
-    may_create = user.is_staff or user.is_superuser or any(card.role == Role.LEAD for card in cards)
-    return render(request, "annotate/home.html", {"cards": cards, "may_create": may_create})
+    context = {"cards": cards, "may_create": may_create_studies(user)}
+    return render(request, "annotate/home.html", context)

@@ -70,11 +70,6 @@ class StudyOverview:
         return poll_seconds(jobs=self.jobs, engine=self.engine, current=self.current)
 
 
-def may_create_studies(user: User) -> bool:
-    """Return whether the person may make a study: administrators, and whoever leads one already."""
-    return user.is_superuser or user.is_staff or user.memberships.filter(role=Role.LEAD).exists()
-
-
 def suggested_base_model() -> str:
     """Return the newest study's base model, else the demo model's folder where there is one."""
     newest = Recipe.objects.order_by("-study__created_at").first()

@@ -9,9 +9,10 @@ from django.views.decorators.http import require_GET, require_http_methods
 from annotate.access import StudyAccess, study_access
 from annotate.errors import MemberRefused, PromptFileError, StudyRefused
 from annotate.models import Role
+from annotate.selectors.studies import may_create_studies
 from annotate.views.people import signed_in
 from training.forms import StudyForm
-from training.selectors.studies import may_create_studies, study_overview, suggested_base_model
+from training.selectors.studies import study_overview, suggested_base_model
 from training.services.base_models import BaseModelError
 from training.services.studies import create_training_study
 from training.views.polling import live_response
