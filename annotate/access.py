@@ -6,6 +6,11 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest
 
 from annotate.models import Membership, Role, Study, User
+from annotate.prepared import prepare
+
+_membership = prepare(
+    lambda user, slug: Membership.objects.select_related("study").filter(user_id=user, study__slug=slug)
+)
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,7 @@ def study_access(request: HttpRequest, slug: str, *roles: Role) -> StudyAccess:
     user = request.user
     if not isinstance(user, User):
         raise Http404
-    membership = Membership.objects.select_related("study").filter(user=user, study__slug=slug).first()
+    membership = _membership.first(user=user.pk, slug=slug)
     if user.is_superuser:
         study = membership.study if membership else Study.objects.filter(slug=slug).first()
         role = Role.LEAD

@@ -10,9 +10,15 @@ from collections.abc import Iterable
 from django.db import connection
 
 from annotate.models import Pair, User
+from annotate.prepared import prepare
 
 # The first half of the advisory lock's key; the study is the second half.
 QUEUE_LOCK = 0x51554555
+_pair_for_update = prepare(
+    lambda pair: (
+        Pair.objects.select_related("study").select_for_update(no_key=True, of=("self",)).filter(pk=pair)
+    )
+)
 
 
 def lock_annotator(annotator: User) -> None:
@@ -47,4 +53,7 @@ def lock_pairs(pair_ids: Iterable[int]) -> None:
 
 def lock_pair(pair_id: int) -> Pair:
     """Lock one pair and return it fresh, with its study."""
-    return Pair.objects.select_related("study").select_for_update(no_key=True, of=("self",)).get(pk=pair_id)
+    pair = _pair_for_update.first(pair=pair_id)
+    if pair is None:
+        raise Pair.DoesNotExist(f"pair {pair_id} does not exist (any more)")
+    return pair

@@ -4,8 +4,7 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db import transaction
-from django.db.models import Q
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from annotate.errors import AlreadyLabelled, LabelRefused, VerdictNotAllowed
@@ -22,6 +21,7 @@ from annotate.models import (
     User,
     Verdict,
 )
+from annotate.prepared import prepare
 from annotate.services.editing import Edit, store_edit
 from annotate.services.locks import lock_annotator, lock_pair, lock_pairs, lock_queue
 from annotate.services.progress import add_labels
@@ -35,6 +35,7 @@ from annotate.services.queue import (
 from annotate.services.slots import give_slot_back
 
 LONGEST_DURATION_MS = 24 * 3600 * 1000
+_label_on = prepare(lambda pair, annotator: Preference.objects.filter(pair_id=pair, annotator_id=annotator))
 
 
 def record_preference(
@@ -75,7 +76,7 @@ def record_preference(
             simulated_rule=annotator.simulated_rule,
         )
         _say(said, preference=preference, pair=pair)
-        preference.save(force_insert=True)
+        _insert(preference)
         _keep_revision(preference, action=PreferenceRevision.Action.RECORDED)
         add_labels(1, study_id=pair.study_id, annotator=annotator)
         return preference
@@ -197,17 +198,18 @@ def _correct(preference: Preference, *, pair: Pair, said: _Said) -> Preference:
 
 
 def _earlier(*, pair: Pair, annotator: User, client_id: uuid.UUID) -> Preference | None:
-    """Return what the same form recorded before; refuses a form of somebody else, and a second label."""
-    same_pair = Q(pair=pair, annotator=annotator)
-    for earlier in Preference.objects.filter(Q(client_id=client_id) | same_pair):
-        if earlier.client_id != client_id:
-            raise AlreadyLabelled(
-                "You have labelled this pair already; that label stands. Undo it to change it."
-            )
-        if (earlier.pair_id, earlier.annotator_id) != (pair.pk, annotator.pk):
-            raise LabelRefused("This form belongs to another pair or person; reload the page.")
-        return earlier
-    return None
+    """Return what the same form recorded before; refuses another form's label on the same pair."""
+    earlier = _label_on.first(pair=pair.pk, annotator=annotator.pk)
+    if earlier is not None and earlier.client_id != client_id:
+        raise AlreadyLabelled("You have labelled this pair already; that label stands. Undo it to change it.")
+    return earlier
+
+
+def _insert(preference: Preference) -> None:
+    try:
+        preference.save(force_insert=True)
+    except IntegrityError:
+        raise LabelRefused("This form belongs to another pair or person; reload the page.") from None
 
 
 def _turn_lease_into_slot(*, pair: Pair, annotator: User, shown_left: Side | None) -> Side:

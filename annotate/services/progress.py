@@ -1,20 +1,20 @@
 """Each annotator's count of labels, kept with every label so that showing it never counts."""
 
-from django.db.models import F
+from django.db import connection
 
-from annotate.models import AnnotatorProgress, Preference, Study, User
+from annotate.models import AnnotatorProgress, Preference, User
 
-
-def labels_made(*, study: Study, annotator: User) -> int:
-    """Return how many labels the annotator has in the study."""
-    kept = AnnotatorProgress.objects.filter(study=study, annotator=annotator).values_list("labels", flat=True)
-    return next(iter(kept), None) or _count_labels(study_id=study.pk, annotator=annotator)
+_ADD = f"""
+UPDATE {AnnotatorProgress._meta.db_table} SET labels = labels + %s WHERE study_id = %s AND annotator_id = %s
+"""
 
 
 def add_labels(number: int, *, study_id: int, annotator: User) -> None:
     """Note so many labels more, or fewer; call it after the change, in its transaction."""
-    progress = AnnotatorProgress.objects.filter(study_id=study_id, annotator=annotator)
-    if not progress.update(labels=F("labels") + number):
+    with connection.cursor() as cursor:
+        cursor.execute(_ADD, [number, study_id, annotator.pk])
+        known = cursor.rowcount == 1
+    if not known:
         progress_of(study_id=study_id, annotator=annotator)
 
 
@@ -23,12 +23,13 @@ def progress_of(*, study_id: int, annotator: User) -> AnnotatorProgress:
     progress = AnnotatorProgress.objects.filter(study_id=study_id, annotator=annotator).first()
     if progress is not None:
         return progress
-    labels = _count_labels(study_id=study_id, annotator=annotator)
+    labels = count_labels(study_id=study_id, annotator=annotator)
     progress, _ = AnnotatorProgress.objects.get_or_create(
         study_id=study_id, annotator=annotator, defaults={"labels": labels}
     )
     return progress
 
 
-def _count_labels(*, study_id: int, annotator: User) -> int:
+def count_labels(*, study_id: int, annotator: User) -> int:
+    """Count an annotator's labels; the cost grows with them."""
     return Preference.objects.filter(annotator=annotator, pair__study_id=study_id).count()

@@ -5,7 +5,7 @@ still want labels and that this annotator has not judged, held or skipped. An an
 `LEASES_PER_ANNOTATOR` pairs: the one on the screen and the one fetched ahead of it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from django.db import transaction
@@ -13,21 +13,28 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from annotate.models import Lease, Membership, Pair, Response, Side, Study, User
+from annotate.prepared import prepare
 from annotate.services.checks import due_check
-from annotate.services.claimable import claimable_pairs, free_pairs, reserved_pairs
-from annotate.services.cursors import (
-    Place,
-    first_beyond_cursor,
-    move_cursor,
-    move_cursors_to_end,
-    sweep_queue,
-)
+from annotate.services.cursors import move_cursors, move_cursors_to_end, sweep_queue
 from annotate.services.locks import lock_annotator, lock_pair, lock_queue
+from annotate.services.search import Place, first_waiting, lock_first_from
 from annotate.services.sides import choose_left_side
 from annotate.services.slots import give_slot_back, take_slot
 
 LEASES_PER_ANNOTATOR = 2
 PAIR_PARTS = ("prompt", "response_a", "response_b")
+
+_paused = prepare(
+    lambda study, annotator: Membership.objects.filter(study_id=study, user_id=annotator, is_paused=True)
+)
+_leases_held = prepare(
+    lambda study, annotator: (
+        Lease.objects.filter(annotator_id=annotator, pair__study_id=study, pair__state=Pair.State.OPEN)
+        .select_related("pair", *(f"pair__{part}" for part in PAIR_PARTS))
+        .order_by("created_at", "pk")
+    )
+)
+_pair_with_texts = prepare(lambda pair: Pair.objects.select_related(*PAIR_PARTS).filter(pk=pair))
 
 
 @dataclass(frozen=True)
@@ -130,12 +137,6 @@ def take_free_slot(pair_id: int) -> bool:
     return lease is not None
 
 
-def _leases_held(*, study: Study, annotator: User) -> QuerySet[Lease]:
-    parts = [f"pair__{part}" for part in PAIR_PARTS]
-    mine = Lease.objects.filter(annotator=annotator, pair__study=study, pair__state=Pair.State.OPEN)
-    return mine.select_related("pair", *parts).order_by("created_at", "pk")
-
-
 def _renew(lease: Lease, *, study: Study) -> LeasedPair:
     """Showing a pair starts its time anew, also when it had run out and nobody had taken the slot."""
     lease.expires_at = timezone.now() + timedelta(seconds=study.lease_seconds)
@@ -146,16 +147,16 @@ def _renew(lease: Lease, *, study: Study) -> LeasedPair:
 def _take_turn(*, study: Study, annotator: User, beyond: int | None) -> _Turn:
     with transaction.atomic():
         lock_annotator(annotator)
-        if Membership.objects.filter(study=study, user=annotator, is_paused=True).exists():
+        if _paused(study=study.pk, annotator=annotator.pk):
             return _Turn(None)
-        held = list(_leases_held(study=study, annotator=annotator))
+        held = _leases_held(study=study.pk, annotator=annotator.pk)
         waiting = [lease for lease in held if lease.pair_id != beyond]
         if waiting:
             return _Turn(_renew(waiting[0], study=study))
         if len(held) >= LEASES_PER_ANNOTATOR:
             return _Turn(None)
         lock_queue(study.pk, shared=True)
-        pair = _claim_reserved(study=study, annotator=annotator) or _claim(study=study, annotator=annotator)
+        pair = _claim(study=study, annotator=annotator)
         if pair is None:
             move_cursors_to_end(study=study, annotator=annotator)
             return _Turn(None, ran_dry=True)
@@ -168,47 +169,38 @@ def _look_again(*, study: Study, annotator: User) -> bool:
     return sweep_queue(study=study, annotator=annotator) or bool(released)
 
 
-def _claim_reserved(*, study: Study, annotator: User) -> Pair | None:
-    """Take the slot of a pair that only this annotator is to judge, made now where one is due."""
-    waiting = reserved_pairs(study=study, annotator=annotator).select_related(*PAIR_PARTS)
-    pair = waiting.first() or due_check(study=study, annotator=annotator)
-    return pair if pair is not None and take_slot(pair.pk) else None
-
-
 def _claim(*, study: Study, annotator: User) -> Pair | None:
-    """Take a slot of the first claimable pair beyond the annotator's cursor.
+    """Take a slot of the next pair: one reserved for the annotator, a check that is due, or the queue's."""
+    waiting = first_waiting(study=study, annotator=annotator)
+    if waiting.reserved is not None:
+        return _take(waiting.reserved.pair_id)
+    check = due_check(study=study, annotator=annotator)
+    if check is not None:
+        return _take(check.pk)
+    return _claim_common(waiting.common, study=study, annotator=annotator)
 
-    Rows that others have locked are passed over first, and waited for when nothing else is left. The cursor
-    moves to the pair; where rows were passed over, it stays before the first of them.
+
+def _claim_common(first: Place | None, *, study: Study, annotator: User) -> Pair | None:
+    """Take a slot of the first pair of the common queue, and move the annotator's cursor to it.
+
+    Rows that others have locked are passed over, and waited for when nothing else is left. Where some were
+    passed over the cursor stays before the first of them.
     """
-    while (first := first_beyond_cursor(study=study, annotator=annotator)) is not None:
-        pair = _lock_from(first, study=study, annotator=annotator)
-        if pair is None:
-            _wait_for(first, study=study)
-        elif take_slot(pair.pk):
-            last = pair.pk if pair.pk == first.pair_id else first.pair_id - 1
-            move_cursor(
-                study=study,
-                annotator=annotator,
-                priority=first.priority,
-                order_key=first.order_key,
-                pair_number=last,
-            )
+    while first is not None:
+        locked = lock_first_from(first, study=study, annotator=annotator)
+        if locked is None:
+            lock_pair(first.pair_id)
+        elif pair := _take(locked):
+            last = first if locked == first.pair_id else replace(first, pair_id=first.pair_id - 1)
+            move_cursors([last], study=study, annotator=annotator)
             return pair
+        first = first_waiting(study=study, annotator=annotator).common
     return None
 
 
-def _lock_from(first: Place, *, study: Study, annotator: User) -> Pair | None:
-    """Return the first pair from this place on that nobody is writing to, locked and with its texts."""
-    rest = claimable_pairs(study=study, annotator=annotator).filter(
-        priority=first.priority, order_key__gte=first.order_key
-    )
-    locked = rest.select_for_update(skip_locked=True, no_key=True, of=("self",))
-    return locked.select_related(*PAIR_PARTS).first()
-
-
-def _wait_for(first: Place, *, study: Study) -> None:
-    free_pairs(study=study).filter(pk=first.pair_id).select_for_update(no_key=True).first()
+def _take(pair_id: int) -> Pair | None:
+    """Take a slot of a pair and return it with its texts; None when it has none left."""
+    return _pair_with_texts.first(pair=pair_id) if take_slot(pair_id) else None
 
 
 def _release_if_expired(lease_id: int, *, pair_id: int, study_id: int, now: datetime) -> bool:

@@ -2,12 +2,19 @@
 
 import secrets
 
-from django.db.models import Value
+from django.db import connection
 from django.utils.crypto import constant_time_compare, salted_hmac
 
 from annotate.models import Lease, Pair, Preference, PreferenceRevision, Side, User
 
 OPPOSITE = {Side.A: Side.B, Side.B: Side.A}
+# What is held is later than what was judged.
+_LOOKS = f"""
+SELECT 1, id, annotator_id, left_side FROM {Lease._meta.db_table} WHERE pair_id = %s
+UNION ALL
+SELECT 0, id, annotator_id, shown_left FROM {PreferenceRevision._meta.db_table} WHERE pair_id = %s
+ORDER BY 1 DESC, 2 DESC
+"""
 
 
 def choose_left_side(*, pair: Pair, annotator: User) -> Side:
@@ -19,15 +26,19 @@ def choose_left_side(*, pair: Pair, annotator: User) -> Side:
     """
     if pair.purpose == Pair.Purpose.REPEAT:
         return _opposite_of_first_look(pair, annotator=annotator)
-    held = Lease.objects.filter(pair=pair).values_list(Value(1), "id", "annotator", "left_side")
-    seen = PreferenceRevision.objects.filter(pair=pair).order_by()
-    looks = held.union(seen.values_list(Value(0), "id", "annotator", "shown_left"), all=True)
     others: list[Side] = []
-    for _, _, annotator_id, side in sorted(looks, reverse=True):
+    for annotator_id, side in _looks_at(pair):
         if annotator_id == annotator.pk:
             return Side(side)
         others.append(Side(side))
     return OPPOSITE[others[0]] if others else secrets.choice([Side.A, Side.B])
+
+
+def _looks_at(pair: Pair) -> list[tuple[int, str]]:
+    """Return who was shown the pair with which side on the left, the latest look first."""
+    with connection.cursor() as cursor:
+        cursor.execute(_LOOKS, [pair.pk, pair.pk])
+        return [(annotator_id, side) for _, _, annotator_id, side in cursor.fetchall()]
 
 
 def _opposite_of_first_look(repeat: Pair, *, annotator: User) -> Side:

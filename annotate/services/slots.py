@@ -6,6 +6,7 @@ does that holds the queue's lock (`annotate.services.locks.lock_queue`).
 
 import math
 
+from django.db import connection
 from django.db.models import F, FloatField, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce, Greatest
 
@@ -13,12 +14,17 @@ from annotate.models import Pair, QueueCursor
 
 # Far below the distance of two order keys in a study of a million pairs, far above a float's resolution.
 JUST_BEYOND = 1e-9
+_TAKE_SLOT = f"""
+UPDATE {Pair._meta.db_table} SET slots_taken = slots_taken + 1
+WHERE id = %s AND state = 'open' AND slots_taken < labels_wanted
+"""
 
 
 def take_slot(pair_id: int) -> bool:
     """Take one slot of an open pair; False when it has none left. A single compare-and-swap."""
-    free = Pair.objects.filter(pk=pair_id, state=Pair.State.OPEN, slots_taken__lt=F("labels_wanted"))
-    return free.update(slots_taken=F("slots_taken") + 1) == 1
+    with connection.cursor() as cursor:
+        cursor.execute(_TAKE_SLOT, [pair_id])
+        return cursor.rowcount == 1
 
 
 def give_slot_back(pair_id: int) -> None:

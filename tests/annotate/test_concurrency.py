@@ -126,6 +126,8 @@ def test_many_tabs_of_one_annotator_hold_no_more_than_two_pairs_and_label_once()
 
 def test_freezing_while_people_label_leaves_no_label_behind_the_freeze() -> None:
     study = make_study()
+    Study.objects.update(repeat_share=0)  # a repeat belongs to no round and is not frozen with one
+    study.refresh_from_db()
     make_pairs(study, 30)
     annotators = [make_annotator(study, f"annotator{number}") for number in range(4)]
     frozen_with: list[int] = []

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import re
 import uuid
+from typing import cast
 
+from django.http import HttpResponse
 from django.test import Client
 from django.urls import reverse
 
 from annotate.models import Role, Study, User
 from annotate.services.studies import add_member
 from tests.support.labelling import make_user
+
+# What htmx and the page's own script send along.
+SCRIPT = {"HX-Request": "true"}
 
 
 def client_of(user: User) -> Client:
@@ -28,6 +33,19 @@ def member_client(study: Study, role: Role, *, username: str = "") -> Client:
 
 def outsider_client() -> Client:
     return client_of(make_user("outsider"))
+
+
+def page(client: Client, study: Study) -> str:
+    """Return the labelling page."""
+    response = client.get(reverse("label", args=[study.slug]))
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+def judge(client: Client, study: Study, html: str, verdict: str = "left", **more: str) -> HttpResponse:
+    """Submit the verdict form of `html` as the page's script does; return the answer."""
+    data = {**judgement(html, verdict), **more}
+    return cast(HttpResponse, client.post(judge_url(study, shown_pair(html)), data, headers=SCRIPT))
 
 
 def shown_pair(html: str) -> int:

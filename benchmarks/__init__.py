@@ -1,0 +1,1 @@
+"""Measurements of the product; each prints how it was measured."""

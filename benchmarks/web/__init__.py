@@ -1,0 +1,1 @@
+"""How fast the labelling screen answers: a study of any size, the product's own server, lean clients."""
