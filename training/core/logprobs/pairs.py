@@ -1,13 +1,13 @@
-"""Per-token log-probs of completions: a row per pair, the prompt once, the head only where needed."""
+"""Per-token log-probs of completions, and of pairs with the prompt computed once where that is possible."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
-import torch
 from torch import Tensor, nn
 
-from training.core.model.loading import causal_model
+from training.core.logprobs.paths import logps_path, row_logps
+from training.core.logprobs.rows import plain_row, shared_row
 from training.core.run.directory import TokenIds
 
 
@@ -19,15 +19,44 @@ class PairTokenLogps:
     rejected: Tensor
 
 
-def completion_token_logps(policy: nn.Module, *, prompt: TokenIds, completion: TokenIds) -> Tensor:
+class PairTokens(Protocol):
+    """A pair as token ids."""
+
+    @property
+    def prompt(self) -> TokenIds: ...
+
+    @property
+    def chosen(self) -> TokenIds: ...
+
+    @property
+    def rejected(self) -> TokenIds: ...
+
+
+def completion_token_logps(
+    policy: nn.Module, *, prompt: TokenIds, completion: TokenIds, chunk_tokens: int | None = None
+) -> Tensor:
     """log π(y_t | x, y_<t) for each token of one completion, float32, shape (n,).
 
     The hidden states are selected at the positions that predict the completion before the LM head, so prompt
     positions have neither logits nor a gradient; the softmax is in float32.
     """
-    ids = torch.tensor([prompt + completion])
-    kept = torch.arange(len(prompt) - 1, len(prompt) + len(completion) - 1)
-    return _row_logps(policy, ids=ids, kept=kept, targets=torch.tensor(completion))
+    return row_logps(policy, row=plain_row(prompt, completion=completion), chunk_tokens=chunk_tokens)
+
+
+def completions_token_logps(
+    policy: nn.Module,
+    *,
+    completions: Sequence[tuple[TokenIds, TokenIds]],
+    chunk_tokens: int | None = None,
+) -> tuple[Tensor, ...]:
+    """`completion_token_logps` of several (prompt, completion), in one pass where the model can."""
+    if not logps_path(policy).shares_prompt:
+        return tuple(
+            completion_token_logps(policy, prompt=prompt, completion=completion, chunk_tokens=chunk_tokens)
+            for prompt, completion in completions
+        )
+    row = shared_row([(prompt, (completion,)) for prompt, completion in completions])
+    return row_logps(policy, row=row, chunk_tokens=chunk_tokens).split(row.lengths)
 
 
 def plain_pair_logps(
@@ -43,34 +72,10 @@ def plain_pair_logps(
 def shared_pair_logps(
     policy: nn.Module, *, prompt: TokenIds, chosen: TokenIds, rejected: TokenIds
 ) -> PairTokenLogps:
-    """Both completions in one row, prompt | chosen | rejected, so that the prompt is computed once.
-
-    Position ids of the rejected part restart where the chosen part's began, and its queries do not see the
-    chosen keys. The prompt's last hidden state predicts the first token of both completions.
-    """
-    start, middle = len(prompt), len(prompt) + len(chosen)
-    end = middle + len(rejected)
-    positions = torch.cat([torch.arange(middle), torch.arange(start, start + len(rejected))])
-    kept = torch.cat(
-        [torch.arange(start - 1, middle - 1), torch.tensor([start - 1]), torch.arange(middle, end - 1)]
-    )
-    logps = _row_logps(
-        policy,
-        ids=torch.tensor([prompt + chosen + rejected]),
-        kept=kept,
-        targets=torch.tensor(chosen + rejected),
-        position_ids=positions[None],
-        attention_mask=shared_attention_mask(prompt=start, chosen=len(chosen), rejected=len(rejected)),
-    )
-    return PairTokenLogps(chosen=logps[: len(chosen)], rejected=logps[len(chosen) :])
-
-
-def shared_attention_mask(*, prompt: int, chosen: int, rejected: int) -> Tensor:
-    """The keys that each query of a shared row sees, bool, (1, 1, T, T): causal, rejected blind to chosen."""
-    length = prompt + chosen + rejected
-    seen = torch.ones(length, length, dtype=torch.bool).tril()
-    seen[prompt + chosen :, prompt : prompt + chosen] = False
-    return seen[None, None]
+    """Both completions in one row, prompt | chosen | rejected, so that the prompt is computed once."""
+    row = shared_row([(prompt, (chosen, rejected))])
+    both = row_logps(policy, row=row).split(row.lengths)
+    return PairTokenLogps(chosen=both[0], rejected=both[1])
 
 
 PairLogpsFunction = Callable[..., PairTokenLogps]
@@ -78,32 +83,27 @@ PairLogpsFunction = Callable[..., PairTokenLogps]
 
 def pair_logps_function(policy: nn.Module) -> PairLogpsFunction:
     """`shared_pair_logps` where the model's attention can be shared, `plain_pair_logps` elsewhere."""
-    return shared_pair_logps if shares_prefix(policy) else plain_pair_logps
+    return shared_pair_logps if logps_path(policy).shares_prompt else plain_pair_logps
 
 
-def shares_prefix(policy: nn.Module) -> bool:
-    """Whether every layer is full attention with rotary positions, so that mask and position ids suffice."""
-    settings: Any = causal_model(policy).config.get_text_config()  # type: ignore[operator,union-attr]
-    layers = getattr(settings, "layer_types", None) or ["full_attention"]
-    return (
-        all(layer == "full_attention" for layer in layers)
-        and not getattr(settings, "sliding_window", None)
-        and not getattr(settings, "alibi", False)
-        and getattr(settings, "rope_parameters", None) is not None
-        and settings._attn_implementation == "sdpa"
+def group_logps(
+    policy: nn.Module, *, pairs: Sequence[PairTokens], chunk_tokens: int | None = None
+) -> tuple[PairTokenLogps, ...]:
+    """The log-probs of several pairs in one forward pass, in one row without padding.
+
+    A model whose attention cannot be shared computes them completion by completion.
+    """
+    if not logps_path(policy).shares_prompt:
+        every = completions_token_logps(
+            policy,
+            completions=[
+                (pair.prompt, completion) for pair in pairs for completion in (pair.chosen, pair.rejected)
+            ],
+            chunk_tokens=chunk_tokens,
+        )
+    else:
+        row = shared_row([(pair.prompt, (pair.chosen, pair.rejected)) for pair in pairs])
+        every = row_logps(policy, row=row, chunk_tokens=chunk_tokens).split(row.lengths)
+    return tuple(
+        PairTokenLogps(chosen=every[2 * index], rejected=every[2 * index + 1]) for index in range(len(pairs))
     )
-
-
-def _row_logps(policy: nn.Module, *, ids: Tensor, kept: Tensor, targets: Tensor, **inputs: Tensor) -> Tensor:
-    model = causal_model(policy)
-    device = next(model.parameters()).device
-    placed = {name: value.to(device) for name, value in inputs.items()}
-    output = model(input_ids=ids.to(device), logits_to_keep=kept.to(device), use_cache=False, **placed)
-    return token_logps(output.logits[0], targets=targets.to(device))
-
-
-def token_logps(logits: Tensor, *, targets: Tensor) -> Tensor:
-    """log softmax(logits)[target] in float32, shape (n,); logits (n, vocabulary), targets (n,)."""
-    logits = logits.float()
-    chosen_logits: Tensor = logits.gather(1, targets[:, None])[:, 0]
-    return chosen_logits - logits.logsumexp(dim=1)

@@ -1,6 +1,5 @@
 """Loading base model, tokenizer and adapter. The reference is always the base with the adapter off."""
 
-import inspect
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,11 +11,12 @@ import torch
 from huggingface_hub import snapshot_download
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from training.core.data.encode import EncodingRules, Tokenizer
 from training.core.errors import TrainingError
+from training.core.model.lean import make_lean
 from training.core.run.config import RunConfig
 from training.core.run.files import damaged_file, sha256_of_file, sha256_of_model
 
@@ -93,14 +93,10 @@ def load_base(config: RunConfig, *, base: BaseModel) -> nn.Module:
             dtype=getattr(torch, config.dtype),
             trust_remote_code=False,
             use_safetensors=True,
-            attn_implementation="sdpa",
+            attn_implementation=_attention(base),
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise TrainingError(f"base model {base.folder} cannot be loaded: {_first_line(error)}") from error
-    if "logits_to_keep" not in inspect.signature(model.forward).parameters:
-        raise TrainingError(
-            f"{type(model).__name__} cannot pick the positions its head computes (logits_to_keep)"
-        )
     model.requires_grad_(False)
     return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -117,6 +113,7 @@ def load_policy(config: RunConfig, *, model: nn.Module, trainable: bool) -> nn.M
         torch.manual_seed(config.seed)
         policy = get_peft_model(model, _lora_config(config))  # type: ignore[no-untyped-call,unused-ignore]
     policy.eval()
+    make_lean(policy)
     if trainable and not trainable_parameters(policy):
         raise TrainingError("the adapter has no trainable weights; check lora.target_modules")
     return policy
@@ -170,6 +167,15 @@ def causal_model(policy: nn.Module) -> nn.Module:
 @contextmanager
 def _nothing() -> Iterator[None]:
     yield
+
+
+def _attention(base: BaseModel) -> str | None:
+    """PyTorch's attention; eager where scores are capped, which that leaves out; None: the model's own."""
+    settings = AutoConfig.from_pretrained(base.folder, trust_remote_code=False)
+    if getattr(settings.get_text_config(), "attn_logit_softcapping", None):
+        return "eager"
+    known = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(settings), None)
+    return "sdpa" if getattr(known, "_supports_sdpa", False) else None
 
 
 def _lora_config(config: RunConfig) -> Any:
