@@ -9,8 +9,9 @@ from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
 from django.core.validators import MaxValueValidator, MinValueValidator
 
-from annotate.models import Role, Side, Study, Verdict
+from annotate.models import Flag, Role, Side, Study, User, Verdict
 from annotate.services.editing import LONGEST_EDIT, Edit
+from annotate.services.flags import LONGEST_NOTE
 
 # What the screen calls A is the left pane, whatever the stored response's letter is.
 SHOWN_VERDICTS = [("left", "A"), ("right", "B"), ("tie", "Tie"), ("both_bad", "Both are bad")]
@@ -30,6 +31,7 @@ class JudgementForm(forms.Form):
     strength = forms.IntegerField(required=False, min_value=1, max_value=4)
     rationale = forms.CharField(required=False, max_length=LONGEST_RATIONALE)
     edit_side = forms.ChoiceField(required=False, choices=SHOWN_VERDICTS[:2])
+    had_draft = forms.BooleanField(required=False)
     edit_text = forms.CharField(required=False, strip=False, max_length=10 * LONGEST_EDIT)
 
     def sentence(self) -> str:
@@ -117,6 +119,26 @@ class StudySettingsForm(forms.Form):
     )
     allow_tie = forms.BooleanField(label="Offer “Tie”", required=False)
     allow_both_bad = forms.BooleanField(label="Offer “Both are bad”", required=False)
+    ask_strength = forms.BooleanField(label="Ask by how much the better one is better", required=False)
+    allow_edit = forms.BooleanField(label="Let annotators edit responses", required=False)
+    practice_pairs = forms.IntegerField(
+        label="Practice pairs",
+        min_value=0,
+        max_value=20,
+        help_text="How many somebody new judges, with feedback, before the first real pair.",
+    )
+    gold_percent = forms.FloatField(
+        label="Gold pairs, in percent",
+        min_value=0,
+        max_value=50,
+        help_text="Of the pairs that each person gets, while there are gold pairs they have not seen.",
+    )
+    repeat_percent = forms.FloatField(
+        label="Repeats, in percent",
+        min_value=0,
+        max_value=50,
+        help_text="A person's own earlier pairs, sides swapped; 3 is usual.",
+    )
 
 
 class MemberAddForm(forms.Form):
@@ -135,3 +157,36 @@ class MemberAddForm(forms.Form):
 
 class RoleForm(forms.Form):
     role = forms.ChoiceField(choices=Role.choices)
+
+
+class ChangeForm(JudgementForm):
+    """Another verdict on a pair that was labelled before; its sides are known to the server."""
+
+    client_id = None
+    shown = None
+
+
+class FlagForm(forms.Form):
+    reason = forms.ChoiceField(
+        label="What is wrong?",
+        choices=Flag.Reason.choices,
+        widget=forms.RadioSelect,
+        error_messages={"required": "Choose what is wrong with the pair."},
+    )
+    note = forms.CharField(
+        label="Note to the lead",
+        required=False,
+        max_length=LONGEST_NOTE,
+        widget=forms.Textarea(attrs={"rows": 3}),
+    )
+
+
+class ProfileForm(forms.Form):
+    display_name = forms.CharField(
+        label="Name", max_length=150, required=False, help_text="What colleagues see; empty: your username."
+    )
+    theme = forms.ChoiceField(choices=User.Theme.choices, widget=forms.RadioSelect)
+
+
+class ThemeForm(forms.Form):
+    theme = forms.ChoiceField(choices=User.Theme.choices)

@@ -12,9 +12,12 @@ from django.conf import settings as django_settings
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
-from annotate.models import Membership, Pair, Role, Study, User
+from annotate.models import Flag, Invite, Lease, Membership, Pair, Role, Study, User, Verdict
 from annotate.services.accounts import create_user
+from annotate.services.gold import make_known_pair
+from annotate.services.invites import create_invite, hash_of
 from annotate.services.pairs import add_pair, add_response
+from annotate.services.queue import lease_next_pair
 from annotate.services.studies import add_member
 from tests.training.factories import make_job, make_round, make_study, train_prompts
 from training.models import Job, Round, Run
@@ -27,6 +30,8 @@ LABELLERS = frozenset({"annotator", "lead"})
 READERS = frozenset({"viewer", "lead"})
 LEADS = frozenset({"lead"})  # of this study; the outsider leads another one
 
+LINK = "the-secret-of-a-link"
+
 
 @dataclass(frozen=True)
 class Row:
@@ -36,6 +41,7 @@ class Row:
     method: str = "get"
     objects: tuple[str, ...] = ()
     in_study: bool = True
+    arguments: dict[str, str] = field(default_factory=dict)
     data: dict[str, str] = field(default_factory=dict)
 
 
@@ -46,15 +52,56 @@ ROWS: dict[str, Row] = {
     "logout": Row(SIGNED_IN, method="post", in_study=False),
     # Exists only in the demo and from loopback; tests/annotate holds that. Here it is absent for everybody.
     "demo-login": Row(frozenset(), method="post", in_study=False),
+    # Whoever holds a link may follow it; tests/annotate/test_invites.py holds what it then allows.
+    "join": Row(EVERYONE, in_study=False, arguments={"token": LINK}),
     "home": Row(SIGNED_IN, in_study=False),
     "status": Row(SIGNED_IN, in_study=False),
     "study-create": Row(frozenset({"outsider", "lead"}), in_study=False),
     "label": Row(LABELLERS),
+    "label-heartbeat": Row(LABELLERS, method="post"),
     "label-next": Row(LABELLERS),
     "label-undo": Row(LABELLERS, method="post"),
     "label-judge": Row(LABELLERS, method="post", objects=("pair_id",)),
     "label-skip": Row(LABELLERS, method="post", objects=("pair_id",)),
+    "label-flag": Row(LABELLERS, objects=("pair_id",)),
+    "label-draft": Row(LABELLERS, method="post", objects=("pair_id",), data={"content": "{}"}),
+    "history": Row(LABELLERS),
+    "history-pair": Row(LABELLERS, objects=("pair_id",)),
+    "history-take-back": Row(LABELLERS, method="post", objects=("pair_id",)),
+    "guidelines-seen": Row(MEMBERS, method="post"),
+    "profile": Row(SIGNED_IN, in_study=False),
+    "profile-keys": Row(SIGNED_IN, method="post", in_study=False),
+    "profile-password": Row(SIGNED_IN, method="post", in_study=False),
+    "profile-theme": Row(SIGNED_IN, method="post", in_study=False, data={"theme": "dark"}),
+    "hints-dismiss": Row(SIGNED_IN, method="post", in_study=False),
     "study-guidelines": Row(MEMBERS),
+    "guidelines-versions": Row(READERS),
+    "practice-again": Row(LABELLERS, method="post"),
+    "practice-feedback": Row(LABELLERS, objects=("pair_id",)),
+    "quality": Row(READERS),
+    "review": Row(READERS),
+    "review-pair": Row(READERS, objects=("pair_id",)),
+    "pair-resolve": Row(LEADS, method="post", objects=("pair_id",), data={"decision": "a"}),
+    "pair-unresolve": Row(LEADS, method="post", objects=("pair_id",)),
+    "pair-withdraw": Row(LEADS, method="post", objects=("pair_id",)),
+    "pair-restore": Row(LEADS, method="post", objects=("pair_id",)),
+    "pair-make-known": Row(
+        LEADS, method="post", objects=("pair_id",), data={"purpose": "gold", "verdict": "a"}
+    ),
+    "flag-answer": Row(LEADS, method="post", objects=("flag_id",)),
+    "flag-reopen": Row(LEADS, method="post", objects=("flag_id",)),
+    "checks": Row(LEADS),
+    "check-add": Row(LEADS, method="post"),
+    "check-import": Row(LEADS, method="post"),
+    "check-use": Row(LEADS, method="post", objects=("known_id",), data={"on": "0"}),
+    "people": Row(READERS),
+    "member-pause": Row(LEADS, method="post", objects=("member_id",), data={"on": "1"}),
+    "member-training": Row(LEADS, method="post", objects=("member_id",), data={"on": "0"}),
+    "invite-create": Row(LEADS, method="post"),
+    "invite-revoke": Row(LEADS, method="post", objects=("invite_id",)),
+    "lease-release": Row(LEADS, method="post", objects=("lease_id",)),
+    "lease-reassign": Row(LEADS, method="post", objects=("lease_id",)),
+    "study-state": Row(LEADS, method="post", data={"state": "active"}),
     "prompt-list": Row(READERS),
     "prompt-import": Row(LEADS, method="post"),
     "prompt-detail": Row(READERS, objects=("prompt_id",)),
@@ -120,7 +167,21 @@ def furnish(study: Study, *, round_number: int) -> dict[str, int]:
     job: Job = make_job(study, round=opened)
     extra, _ = create_user(username=f"extra-{study.slug}")
     member: Membership = add_member(study=study, user=extra, role=Role.ANNOTATOR, actor=None)
+    lead = study.memberships.get(role=Role.LEAD, user__username__startswith="lead-").user
+    known = make_known_pair(
+        pair=pair, purpose=Pair.Purpose.GOLD, verdict=Verdict.A, explanation="", actor=lead
+    )
+    flag = Flag.objects.create(pair=pair, annotator=extra, reason=Flag.Reason.OTHER)
+    invite = create_invite(
+        study=study, role=Role.ANNOTATOR, days=1, max_uses=None, note="", actor=lead
+    ).invite
+    leased = lease_next_pair(study=study, annotator=extra)
+    assert leased is not None
     return {
+        "known_id": known.pk,
+        "flag_id": flag.pk,
+        "invite_id": invite.pk,
+        "lease_id": Lease.objects.get(annotator=extra).pk,
         "pair_id": pair.pk,
         "prompt_id": prompt.pk,
         "number": opened.number,
@@ -149,12 +210,14 @@ def world(db: None) -> World:
         user, _ = create_user(username=f"person-{name}")
         add_member(study=home, user=user, role=role, actor=None)
         clients[name] = client_of(user)
-    return World(study=study, objects=furnish(study, round_number=1), clients=clients)
+    objects = furnish(study, round_number=1)
+    Invite.objects.filter(pk=objects["invite_id"]).update(token_hash=hash_of(LINK))
+    return World(study=study, objects=objects, clients=clients)
 
 
 def address(name: str, *, slug: str, objects: dict[str, int]) -> str:
     row = ROWS[name]
-    arguments: dict[str, str | int] = {"slug": slug} if row.in_study else {}
+    arguments: dict[str, str | int] = {"slug": slug} if row.in_study else {**row.arguments}
     return reverse(name, kwargs={**arguments, **{key: objects[key] for key in row.objects}})
 
 

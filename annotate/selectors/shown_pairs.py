@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from django.utils.safestring import SafeString
 
 from annotate.markdown import render_markdown
-from annotate.models import Prompt, Response, User
+from annotate.models import Pair, Prompt, Response, Side, User
 from annotate.services.queue import LeasedPair
 from annotate.services.sides import side_token
 
@@ -51,15 +51,25 @@ class ShownPair:
     prompt: ShownPrompt
     panes: tuple[ShownResponse, ShownResponse]
     token: str
+    is_practice: bool
 
 
 def show_pair(leased: LeasedPair, *, annotator: User) -> ShownPair:
     """Render a held pair for the person who holds it."""
+    return show_sides(leased.pair, left_side=leased.left_side, annotator=annotator)
+
+
+def show_sides(pair: Pair, *, left_side: Side, annotator: User) -> ShownPair:
+    """Render a pair with `left_side` on the left; its prompt and responses are loaded."""
+    left, right = pair.response_a, pair.response_b
+    if left_side == Side.B:
+        left, right = right, left
     return ShownPair(
-        pair_id=leased.pair.pk,
-        prompt=show_prompt(leased.pair.prompt),
-        panes=(show_response(leased.left, name="A"), show_response(leased.right, name="B")),
-        token=side_token(pair_id=leased.pair.pk, annotator_id=annotator.pk, left_side=leased.left_side),
+        pair_id=pair.pk,
+        prompt=show_prompt(pair.prompt),
+        panes=(show_response(left, name="A"), show_response(right, name="B")),
+        token=side_token(pair_id=pair.pk, annotator_id=annotator.pk, left_side=left_side),
+        is_practice=pair.purpose == Pair.Purpose.PRACTICE,
     )
 
 

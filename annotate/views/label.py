@@ -5,6 +5,7 @@ fragment: the next pair, or the truth about why there is none. Showing a pair ho
 lease is the one thing that these GETs write, and asking again changes nothing.
 """
 
+import json
 import uuid
 
 from django.contrib import messages
@@ -15,13 +16,18 @@ from django.views.decorators.http import require_GET, require_POST
 from annotate.access import StudyAccess, study_access
 from annotate.errors import LabelRefused
 from annotate.forms import JudgementForm, stored_edit, stored_verdict
+from annotate.key_map import key_help, keys_of
 from annotate.markdown import render_markdown
-from annotate.models import Pair, Role, Side
+from annotate.models import Flag, Pair, Preference, Role, Side
+from annotate.selectors.history import trail_of
 from annotate.selectors.queue import QueueState, empty_reason, queue_state
 from annotate.selectors.shown_pairs import ShownPair, show_pair
+from annotate.services.drafts import draft_of, drop_draft
 from annotate.services.preferences import record_preference, skip_pair, undo_preference
+from annotate.services.profiles import guidelines_read
 from annotate.services.queue import LeasedPair, lease_next_pair
 from annotate.services.sides import side_of_token
+from annotate.views.practice import practice_answer
 
 LABELLERS = (Role.ANNOTATOR, Role.LEAD)
 STOP_POLLING = 286
@@ -33,7 +39,7 @@ def label(request: HttpRequest, slug: str) -> HttpResponse:
     access = study_access(request, slug, *LABELLERS)
     leased = lease_next_pair(study=access.study, annotator=access.user)
     guidelines = {"guidelines_html": render_markdown(access.study.guidelines, is_document=True)}
-    context = _stage(access, leased) | guidelines | access.context("label")
+    context = _stage(access, leased) | guidelines | _around(access, leased) | access.context("label")
     return _uncached(render(request, "annotate/label.html", context))
 
 
@@ -64,12 +70,14 @@ def label_judge(request: HttpRequest, slug: str, pair_id: int) -> HttpResponse:
             if form.errors
             else "This form belongs to another pair or person; reload the page."
         )
-        return _answer(request, access, problem=sentence, status=400)
+        return answer(request, access, problem=sentence, status=400)
     try:
-        _record(form, pair=pair, access=access, left_side=left_side)
+        preference = _record(form, pair=pair, access=access, left_side=left_side)
     except LabelRefused as refusal:
-        return _answer(request, access, problem=str(refusal), status=409)
-    return _answer(request, access, done="Saved")
+        return answer(request, access, problem=str(refusal), status=409)
+    if form.cleaned_data["had_draft"]:
+        drop_draft(pair=pair, annotator=access.user)
+    return practice_answer(request, access, preference) or answer(request, access, done="Saved")
 
 
 @require_POST
@@ -80,8 +88,8 @@ def label_skip(request: HttpRequest, slug: str, pair_id: int) -> HttpResponse:
     try:
         skip_pair(pair=pair, annotator=access.user)
     except LabelRefused as refusal:
-        return _answer(request, access, problem=str(refusal), status=409)
-    return _answer(request, access, done="Skipped")
+        return answer(request, access, problem=str(refusal), status=409)
+    return answer(request, access, done="Skipped")
 
 
 @require_POST
@@ -91,15 +99,15 @@ def label_undo(request: HttpRequest, slug: str) -> HttpResponse:
     try:
         leased = undo_preference(study=access.study, annotator=access.user)
     except LabelRefused as refusal:
-        return _answer(request, access, problem=str(refusal), status=409)
+        return answer(request, access, problem=str(refusal), status=409)
     if not request.htmx:  # type: ignore[attr-defined]
         messages.info(request, "Taken back; here is the pair again.")
         return redirect("label", slug)
-    return _fragment(request, _stage(access, leased))
+    return _fragment(request, _stage(access, leased) | {"draft_json": _draft_json(access, leased)})
 
 
-def _record(form: JudgementForm, *, pair: Pair, access: StudyAccess, left_side: Side) -> None:
-    record_preference(
+def _record(form: JudgementForm, *, pair: Pair, access: StudyAccess, left_side: Side) -> Preference:
+    return record_preference(
         pair=pair,
         annotator=access.user,
         verdict=stored_verdict(form.cleaned_data["verdict"], left_side=left_side),
@@ -112,7 +120,7 @@ def _record(form: JudgementForm, *, pair: Pair, access: StudyAccess, left_side: 
     )
 
 
-def _answer(
+def answer(
     request: HttpRequest, access: StudyAccess, *, done: str = "", problem: str = "", status: int = 200
 ) -> HttpResponse:
     """Answer a change: a redirect with a message, or the pair beyond the one that the page shows already."""
@@ -132,9 +140,29 @@ def _stage(access: StudyAccess, leased: LeasedPair | None) -> dict[str, object]:
         "study": access.study,
         "shown": shown,
         "client_id": uuid.uuid4(),
+        "expires_at": leased.expires_at if leased else None,
         "state": state,
-        "reason": None if shown else empty_reason(state),
+        "reason": None if shown else empty_reason(state, study=access.study, annotator=access.user),
+        "keys": keys_of(access.user.keys),
     }
+
+
+def _around(access: StudyAccess, leased: LeasedPair | None) -> dict[str, object]:
+    """What only the whole page shows: what was done so far, a draft, hints, what to read."""
+    read = guidelines_read(user=access.user, study=access.study)
+    return {
+        "trail": trail_of(study=access.study, annotator=access.user),
+        "draft_json": _draft_json(access, leased) if leased else "",
+        "guidelines_are_new": read != access.study.guidelines_version,
+        "guidelines_changed": read is not None and read < access.study.guidelines_version,
+        "flag_reasons": Flag.Reason.choices,
+        "key_help": key_help(access.user.keys),
+    }
+
+
+def _draft_json(access: StudyAccess, leased: LeasedPair) -> str:
+    draft = draft_of(pair=leased.pair, annotator=access.user)
+    return json.dumps(draft) if draft else ""
 
 
 def _fragment(request: HttpRequest, context: dict[str, object], *, status: int = 200) -> HttpResponse:

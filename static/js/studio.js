@@ -2,14 +2,15 @@
 "use strict";
 
 function applyTheme(choice) {
-  if (choice === "auto") {
-    localStorage.removeItem("theme");
-    delete document.documentElement.dataset.theme;
-  } else {
-    localStorage.setItem("theme", choice);
-    document.documentElement.dataset.theme = choice;
-  }
+  if (choice === "system") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = choice;
+  localStorage.setItem("theme", choice);
   document.dispatchEvent(new CustomEvent("studio:theme"));
+}
+async function saveTheme(choice, url) {
+  const token = JSON.parse(document.body.getAttribute("hx-headers"))["X-CSRFToken"];
+  const response = await fetch(url, { method: "POST", headers: { "X-CSRFToken": token }, body: new URLSearchParams({ theme: choice }) }).catch(() => null);
+  if (!response?.ok) showToast("The theme holds for this page only: it could not be saved.", "error");
 }
 
 function showToast(text, kind = "info") {
@@ -22,8 +23,11 @@ function showToast(text, kind = "info") {
 window.showToast = showToast;
 
 document.querySelectorAll("[data-theme-choice]").forEach((input) => {
-  input.checked = input.value === (localStorage.getItem("theme") || "auto");
-  input.addEventListener("change", () => applyTheme(input.value));
+  input.checked = input.value === document.documentElement.dataset.ownTheme;
+  input.addEventListener("change", () => {
+    applyTheme(input.value);
+    saveTheme(input.value, input.closest("[data-theme-url]").dataset.themeUrl);
+  });
 });
 
 document.addEventListener("click", (event) => {
@@ -85,3 +89,18 @@ document.addEventListener("submit", (event) => {
 window.addEventListener("pageshow", (event) => {
   if (event.persisted) document.querySelectorAll("button[aria-busy]").forEach(() => location.reload());
 });
+
+// Times are written year first, in the zone of the device; the title has the zone.
+function localTime(element) {
+  const at = new Date(element.dateTime);
+  if (Number.isNaN(at.getTime())) return;
+  const two = (number) => String(number).padStart(2, "0");
+  const day = `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
+  element.textContent = `${day} ${two(at.getHours())}:${two(at.getMinutes())}`;
+  element.title = at.toISOString();
+}
+function showLocalTimes() {
+  document.querySelectorAll("time[data-local]").forEach(localTime);
+}
+showLocalTimes();
+document.addEventListener("htmx:afterSettle", showLocalTimes);

@@ -1,0 +1,102 @@
+// What a person did, on its way to the server: in order, each until the server has answered, nothing dropped silently.
+// Each act is kept in this browser until then, so that closing the tab loses nothing; the server knows a repeated one.
+import { csrfToken, pairId } from "./dom.js";
+import { allKept, forget, keep } from "./store.js";
+
+const TIMEOUT_MS = 20000;
+const LONGEST_WAIT_MS = 15000;
+const KIND = "unsent";
+
+// The answers that settle an act: it was taken (2xx), or refused for good (400, 404, 409). The rest is tried again.
+async function post(job) {
+  const headers = { "HX-Request": "true", "X-CSRFToken": csrfToken() };
+  try {
+    const signal = AbortSignal.timeout(TIMEOUT_MS);
+    const response = await fetch(job.url, { method: "POST", headers, body: job.body(), signal });
+    if (response.redirected || response.status === 403) return { again: "signed-out" };
+    if (response.status >= 500 || response.status === 429) return { again: "server" };
+    return { status: response.status, html: await response.text() };
+  } catch {
+    return { again: "unreachable" };
+  }
+}
+
+export class Outbox {
+  #jobs = [];
+  #running = false;
+  #wake = null;
+
+  constructor({ onHeld, onSettled }) {
+    this.onHeld = onHeld;
+    this.onSettled = onSettled;
+    window.addEventListener("online", () => this.retry());
+    window.addEventListener("focus", () => this.retry());
+    window.addEventListener("beforeunload", (event) => {
+      if (this.#jobs.length) event.preventDefault();
+    });
+  }
+
+  get size() {
+    return this.#jobs.length;
+  }
+
+  add(job) {
+    this.#jobs.push(job);
+    this.#keep(job);
+    this.#run();
+  }
+
+  // What an earlier visit could not send.
+  unsent() {
+    return allKept(KIND)
+      .filter(({ value }) => value?.url)
+      .sort((one, other) => one.value.at - other.value.at)
+      .map(({ id, value }) => ({ ...value, id }));
+  }
+
+  // Say something else instead of what waits; if that is on its way already, this follows it.
+  amend(job, changes) {
+    Object.assign(job, changes);
+    job.version = (job.version || 0) + 1;
+    this.#keep(job);
+  }
+
+  retry() {
+    if (this.#wake) this.#wake();
+  }
+
+  // Undoing twice would undo two things: it is not kept beyond the tab.
+  #keep(job) {
+    if (job.kind === "undo") return;
+    job.id ||= `${job.kind}-${pairId(job.pair)}`;
+    job.at ||= Date.now();
+    keep(KIND, job.id, { kind: job.kind, pairId: job.pairId, url: job.url, fields: String(job.body()), at: job.at });
+  }
+
+  async #run() {
+    if (this.#running) return;
+    this.#running = true;
+    let wait = 1000;
+    while (this.#jobs.length) {
+      const job = this.#jobs[0];
+      const sent = job.version;
+      const outcome = await post(job);
+      if (!outcome.again && job.version !== sent) continue;
+      if (outcome.again) {
+        this.onHeld(job, outcome.again);
+        await new Promise((resolve) => {
+          this.#wake = resolve;
+          setTimeout(resolve, wait);
+        });
+        this.#wake = null;
+        wait = Math.min(wait * 2, LONGEST_WAIT_MS);
+      } else {
+        wait = 1000;
+        this.#jobs.shift();
+        if (job.id) forget(KIND, job.id);
+        this.onSettled(job, outcome);
+      }
+    }
+    this.#running = false;
+  }
+}

@@ -1,0 +1,75 @@
+// Saying what happened: a word beside Undo, a sentence for screen readers, problems, and the trail of the last ten acts.
+import { find } from "./dom.js";
+
+const TRAIL_LENGTH = 10;
+const SIGNS = { left: "A", right: "B", tie: "=", both_bad: "×", skip: "»", flag: "⚑" };
+const NAMES = { left: "A", right: "B", tie: "Tie", both_bad: "Both bad", skip: "Skipped", flag: "Flagged" };
+const CAUSES = {
+  "signed-out": "you are signed out, or no longer in this study",
+  server: "the server had an error",
+  unreachable: "the server cannot be reached",
+};
+
+const isCalm = window.matchMedia("(prefers-reduced-motion: reduce)");
+
+export function announce(text) {
+  const line = find("[data-announce]");
+  // The same sentence again is a change only when the line was empty between.
+  line.textContent = "";
+  requestAnimationFrame(() => (line.textContent = text));
+}
+export function say(text) {
+  const saved = find("[data-saved]");
+  saved.textContent = text ? `${text} ·` : "";
+  if (!isCalm.matches) saved.animate([{ opacity: 0 }, { opacity: 1 }], 300);
+  if (text) announce(text);
+}
+export function hint(text) {
+  const line = find("[data-hint]");
+  if (!line) return;
+  line.textContent = text;
+  clearTimeout(line.timer);
+  if (text) line.timer = setTimeout(() => (line.textContent = ""), 4000);
+}
+
+// What was typed into a label that was refused is shown, so that it can be copied.
+export function tellProblem(text, typed = "") {
+  const line = find("[data-problem-line]");
+  line.replaceChildren(text);
+  line.hidden = !text;
+  if (!text || !typed) return;
+  const details = document.createElement("details");
+  const summary = document.createElement("summary");
+  const pre = document.createElement("pre");
+  summary.textContent = "What you wrote";
+  pre.textContent = typed;
+  pre.dir = "auto";
+  details.append(summary, pre);
+  line.append(details);
+}
+export function tellUnsaved(why, count = 1) {
+  const box = find("[data-unsaved]");
+  box.hidden = !why;
+  if (!why) return;
+  const more = count > 1 ? ` (${count} things)` : "";
+  find("[data-unsaved-text]").textContent =
+    `Not saved yet${more}: ${CAUSES[why]}. What you did is kept here and sent again by itself.`;
+  find("[data-unsaved-login]").hidden = why !== "signed-out";
+}
+
+export function leaveTrail(kind) {
+  const trail = find("[data-trail]");
+  const item = document.createElement("li");
+  item.className = `trail-${kind}`;
+  item.title = NAMES[kind];
+  item.innerHTML = `<span aria-hidden="true">${SIGNS[kind]}</span>`;
+  const name = document.createElement("span");
+  name.className = "visually-hidden";
+  name.textContent = NAMES[kind];
+  item.append(name);
+  trail.append(item);
+  while (trail.children.length > TRAIL_LENGTH) trail.firstElementChild.remove();
+}
+export function retraceTrail() {
+  find("[data-trail]").lastElementChild?.remove();
+}
