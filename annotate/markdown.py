@@ -4,6 +4,7 @@ Markdown is rendered without raw HTML, then every tag and attribute that is not 
 Images become their description, so that a page never loads anything that a model named.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,11 +14,15 @@ from django.utils.safestring import SafeString, mark_safe
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from annotate.markdown_math import keep_math
+
 TAGS = {
     *("p", "br", "hr", "h1", "h2", "h3", "h4", "h5", "h6", "strong", "em", "s", "blockquote", "pre", "code"),
-    *("ul", "ol", "li", "a", "table", "thead", "tbody", "tr", "th", "td"),
+    *("ul", "ol", "li", "a", "table", "thead", "tbody", "tr", "th", "td", "span"),
 }
-ATTRIBUTES = {"a": {"href", "title"}, "ol": {"start"}}
+ATTRIBUTES = {"a": {"href", "title"}, "ol": {"start"}, "code": {"class"}, "span": {"class"}}
+# The language of a fenced block, and what `markdown_math` makes.
+CLASSES = {"code": re.compile(r"language-[\w+#.-]{1,30}"), "span": re.compile(r"math-(inline|display)")}
 URL_SCHEMES = {"http", "https", "mailto"}
 # Markdown of a few hundred KB can take seconds to parse; text beyond this is shown as it is.
 MAX_CHARACTERS = 100_000
@@ -28,8 +33,10 @@ def _image_as_text(renderer: Any, tokens: Sequence[Token], index: int, options: 
     return f"[image: {escape(description or 'no description')}]"
 
 
-def _only_absolute_links(tag: str, attribute: str, value: str) -> str | None:
-    """A relative address would lead into this site: to its sign-out, for example."""
+def _only_harmless(tag: str, attribute: str, value: str) -> str | None:
+    """Known classes only; and a relative address would lead into this site: to its sign-out, for example."""
+    if attribute == "class":
+        return value if CLASSES[tag].fullmatch(value) else None
     if attribute != "href" or value.lower().startswith(("http://", "https://", "mailto:")):
         return value
     return None
@@ -39,6 +46,7 @@ def _make_parser(*, breaks: bool) -> MarkdownIt:
     parser = MarkdownIt("commonmark", {"html": False, "breaks": breaks, "linkify": False})
     parser.enable(["table", "strikethrough"])
     parser.add_render_rule("image", _image_as_text)
+    keep_math(parser)
     return parser
 
 
@@ -59,7 +67,7 @@ def render_markdown(text: str, *, is_document: bool = False) -> SafeString:
         parser.render(text),
         tags=TAGS,
         attributes=ATTRIBUTES,
-        attribute_filter=_only_absolute_links,
+        attribute_filter=_only_harmless,
         url_schemes=URL_SCHEMES,
         link_rel="nofollow noopener noreferrer",
     )
