@@ -138,6 +138,10 @@ def _run_stage(run: RunDirectory, *, config: RunConfig, ranks: "Ranks") -> None:
             from training.core.stages.score import run_score
 
             run_score(run, config=config, ranks=ranks)
+        case "sft":
+            from training.core.stages.sft import run_sft
+
+            run_sft(run, config=config, ranks=ranks)
         case _:
             from training.core.stages.dpo import run_dpo
 

@@ -65,20 +65,67 @@ def _rows(config: RunConfig, *, result: RunResult) -> dict[str, str]:
         "Start": _start(config, result=result),
         "Loss": f"{config.loss.name} ({settings})" if settings else config.loss.name,
         "Trained": _trained(config),
-        "Data": f"{result.used} of {result.examples} examples (examples.jsonl sha256 "
-        "{result.examples_sha256[:12]})",
+        "Data": _data(result),
         "Epochs": f"{optimizer.epochs}, in {result.steps} steps of {optimizer.pairs_per_step}",
-        "Learning rate": f"{optimizer.learning_rate:g}, {optimizer.schedule}, warm-up "
-        "{optimizer.warmup_ratio:g}",
+        "Learning rate": _rate(config),
         "Weight decay, clipping": f"{optimizer.weight_decay:g}, {optimizer.max_grad_norm:g}",
         "Longest sequence": f"{config.max_length} tokens",
         "Precision, seed": f"{config.dtype} (trained weights in float32), {config.seed}",
         "On its training data": _figures(result),
         "On held-out data": _heldout(result.heldout),
-        "Versions": ", ".join(f"{name} {version}" for name, version in result.versions.items()),
+        "Versions": _versions(result),
         "config.json": f"sha256 {result.config_sha256[:12]}",
     }
     return {name: value for name, value in rows.items() if value}
+
+
+def demonstration_card(config: RunConfig, *, result: RunResult) -> str:
+    """README.md of model/ after stage sft."""
+    optimizer = config.optimizer
+    rows = {
+        "Base model": f"{config.base_model} (safetensors sha256 {result.base_sha256[:12]})",
+        "Loss": "negative log-likelihood of the completions, mean per token",
+        "Trained": _trained(config) + ("" if config.trainable == "full" else ", merged in float32"),
+        "Data": _data(result),
+        "Epochs": f"{optimizer.epochs}, in {result.steps} steps of {optimizer.pairs_per_step}",
+        "Learning rate": _rate(config),
+        "Weight decay, clipping": f"{optimizer.weight_decay:g}, {optimizer.max_grad_norm:g}",
+        "Longest sequence": f"{config.max_length} tokens",
+        "Precision, seed": f"{config.dtype} (trained weights in float32), {config.seed}",
+        "Loss of the first and last step": f"{result.loss_first:.4f}, {result.loss_last:.4f}",
+        "Versions": _versions(result),
+        "config.json": f"sha256 {result.config_sha256[:12]}",
+    }
+    return f"""---
+base_model: {config.base_model}
+library_name: transformers
+tags: [sft]
+---
+# Model trained on demonstrations
+
+{_table(rows)}
+It can be the base model, and so the reference, of training on preferences.
+
+## Loading it
+
+{MODEL_USE}
+
+`manifest.json` has the sha256 of each file.
+"""
+
+
+def _data(result: RunResult) -> str:
+    sha256 = result.examples_sha256[:12]
+    return f"{result.used} of {result.examples} examples (examples.jsonl sha256 {sha256})"
+
+
+def _rate(config: RunConfig) -> str:
+    optimizer = config.optimizer
+    return f"{optimizer.learning_rate:g}, {optimizer.schedule}, warm-up {optimizer.warmup_ratio:g}"
+
+
+def _versions(result: RunResult) -> str:
+    return ", ".join(f"{name} {version}" for name, version in result.versions.items())
 
 
 def _start(config: RunConfig, *, result: RunResult) -> str:

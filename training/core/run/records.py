@@ -84,6 +84,22 @@ class Evaluation(Figures):
 
 
 @dataclass(frozen=True)
+class DemonstrationMetrics:
+    """One optimiser step of stage sft: its batch before the update, and the update itself.
+
+    `loss` is the mean negative log-likelihood (nats) of the batch's completion tokens.
+    """
+
+    step: int
+    epoch: float
+    loss: float
+    grad_norm: float
+    learning_rate: float
+    tokens_per_second: float
+    time: float
+
+
+@dataclass(frozen=True)
 class MarginRecord:
     """One example's margin at a look, and at its next one (None until there is one).
 
@@ -167,6 +183,11 @@ class RunResult:
 def read_metrics(path: Path) -> Iterator[StepMetrics]:
     """The steps written so far; safe while the trainer writes."""
     return (StepMetrics.from_json(values) for values in read_json_lines(path) if not _is_evaluation(values))
+
+
+def read_demonstration_metrics(path: Path) -> Iterator[DemonstrationMetrics]:
+    """The steps of stage sft written so far; safe while the trainer writes."""
+    return (DemonstrationMetrics(**values) for values in read_json_lines(path))
 
 
 def read_evaluations(path: Path) -> Iterator[Evaluation]:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from training.core.errors import TrainingError
-from training.core.model.loading import trainable_parameters
+from training.core.model.loading import load_policy, trainable_parameters
+from training.core.run.config import RunConfig
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,17 @@ def trained_weights(policy: nn.Module) -> TrainedWeights:
         raise TrainingError("the model has no trainable weights; check lora.target_modules")
     masters = {name: _master(weight) for name, weight in model.items()}
     return TrainedWeights(model=model, masters=masters)
+
+
+def trainable_policy(config: RunConfig, *, model: nn.Module) -> nn.Module:
+    """The base model with what is trained of it marked: an adapter, or every weight."""
+    if config.trainable == "full":
+        policy = model.requires_grad_(True)
+    else:
+        policy = load_policy(config, model=model, trainable=True)
+    if config.gradient_checkpointing:
+        recompute_activations(policy)
+    return policy
 
 
 def _master(weight: nn.Parameter) -> nn.Parameter:
