@@ -1,4 +1,4 @@
-"""Formulas in Markdown: $…$, $$…$$, \\(…\\) and \\[…\\] stay as they were written, in an element of their own.
+"""Formulas in Markdown: $…$, $$…$$, \\(…\\) and \\[…\\] stay as written, inside an element of their own.
 
 Without this, Markdown would eat the backslashes and take underscores for emphasis. The browser sets the
 formulas; without JavaScript the source is read. A dollar sign is far more often money than mathematics, so
@@ -41,7 +41,7 @@ def _inline_rule(state: Any, silent: bool) -> bool:
 
 
 def formula_at(text: str, start: int) -> tuple[str, str] | None:
-    """Return the formula that begins at `start`, with its delimiters, and its CSS class; None when none does."""
+    """Return the formula that begins at `start`, delimiters included, and its CSS class, or None."""
     for opening, closing, kind in PAIRS:
         if text.startswith(opening, start):
             return _until(text, start, opening=opening, closing=closing, kind=kind)
