@@ -7,7 +7,8 @@ from django.db import IntegrityError, transaction
 from annotate.models import Prompt, Split, Study, User
 from annotate.services.audit import record_audit
 from annotate.services.pairs import freeze_batch
-from training.models import Job, Policy, Recipe, Round, Run
+from training.models import GateOverride, Job, Policy, Recipe, Round, Run
+from training.selectors.evaluation import gate_failures
 from training.selectors.readiness import round_readiness, state_refusal
 from training.services.jobs import create_job, request_cancel
 from training.services.notices import refresh_queue_notice
@@ -21,14 +22,57 @@ class RoundRefused(Exception):
     """The round cannot be opened or trained now; the message says why and what to do."""
 
 
-def open_round(*, study: Study, actor: User | None = None) -> Round:
-    """Close the trained round, open the next one on its policy and start sampling. Raises RoundRefused."""
+class GateFailed(RoundRefused):
+    """The policy fails its gate and nobody has written down why to go on from it all the same."""
+
+    def __init__(self, policy: Policy, failures: tuple[str, ...]) -> None:
+        super().__init__(
+            f"{policy.label} fails its gate. {' '.join(failures)} To go on from it all the same, write down "
+            "why on its page; or open the round on another policy."
+        )
+        self.policy = policy
+
+
+def open_round(
+    *, study: Study, actor: User | None = None, policy: Policy | None = None, override: str = ""
+) -> Round:
+    """Close the trained round, open the next one on a policy (the newest by default) and start sampling.
+
+    `override` is why to go on from a policy that fails its gate; it is kept. Raises RoundRefused.
+    """
     _check_can_open(study)
+    chosen = policy or Policy.objects.filter(study=study).order_by("-number")[:1].get()
+    if chosen.study_id != study.pk:
+        raise RoundRefused(f"{chosen.served_name} is a policy of another study; name one of {study.name}.")
+    failures = gate_failures(chosen)
+    reason = override.strip()
+    if failures and not reason:
+        raise GateFailed(chosen, failures)
     try:
         with transaction.atomic():
-            return _open(study, actor=actor)
+            opened = _open(study, policy=chosen, actor=actor)
+            if failures:
+                _keep_override(opened, reason=reason, failures=failures, actor=actor)
+            return opened
     except IntegrityError as error:
         raise RoundRefused(_already_open(study)) from error
+
+
+def _keep_override(opened: Round, *, reason: str, failures: tuple[str, ...], actor: User | None) -> None:
+    policy = opened.sampled_policy
+    GateOverride.objects.create(
+        policy=policy,
+        reason=reason,
+        failures=list(failures),
+        round_number=opened.number,
+        actor=actor,
+    )
+    record_audit(
+        study=opened.study,
+        actor=actor,
+        action="gate.overridden",
+        details={"policy": policy.number, "round": opened.number, "reason": reason, "failures": failures},
+    )
 
 
 def _check_can_open(study: Study) -> None:
@@ -55,8 +99,7 @@ def _already_open(study: Study) -> str:
     return f"Round {at_work.number} is already open; train it before the next one."
 
 
-def _open(study: Study, *, actor: User | None) -> Round:
-    policy = Policy.objects.filter(study=study).order_by("-number")[:1].get()
+def _open(study: Study, *, policy: Policy, actor: User | None) -> Round:
     last = Round.objects.filter(study=study).order_by("-number").first()
     if last is not None:
         Round.objects.filter(pk=last.pk, state=Round.State.TRAINED).update(
@@ -70,7 +113,12 @@ def _open(study: Study, *, actor: User | None) -> Round:
         study=study, kind=Job.Kind.SAMPLING, round=opened, unit="responses", total=2 * prompts, actor=actor
     )
     create_heldout_job(policy=policy, actor=actor)
-    record_audit(study=study, actor=actor, action="round.opened", details={"round": opened.number})
+    record_audit(
+        study=study,
+        actor=actor,
+        action="round.opened",
+        details={"round": opened.number, "policy": policy.number},
+    )
     refresh_queue_notice(study)
     return opened
 

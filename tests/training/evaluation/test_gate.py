@@ -1,0 +1,139 @@
+"""The gate: thresholds against figures, and the alarms of policies that went wrong."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import inf, nan
+
+import numpy as np
+import pytest
+
+from training.evaluation.gate import Check, Evidence, Thresholds, Verdict, gate_of
+from training.evaluation.length_control import length_controlled
+from training.evaluation.outcomes import Outcome
+from training.evaluation.win_rate import WinRate, win_rate
+
+
+def rate(*, wins: int, losses: int) -> WinRate:
+    outcomes = [Outcome(1, 0, n, wins=int(n < wins), losses=int(n >= wins)) for n in range(wins + losses)]
+    return win_rate(outcomes, half_width=0.1)
+
+
+GOOD = Evidence(
+    over_reference=rate(wins=70, losses=30),
+    over_parent=rate(wins=65, losses=35),
+    parent="Policy 1",
+    tokens=60.0,
+    reference_tokens=55.0,
+    kl=4.0,
+    kl_per_token=0.07,
+    chosen_log_ratio=0.02,
+    loss_first=0.6931,
+    loss_last=0.41,
+)
+
+
+def check(evidence: Evidence, name: str, thresholds: Thresholds | None = None) -> Check:
+    gate = gate_of(evidence, thresholds=thresholds or Thresholds())
+    return next(check for check in gate.checks if check.name.startswith(name))
+
+
+def test_a_good_policy_passes_with_a_figure_for_every_check() -> None:
+    gate = gate_of(GOOD, thresholds=Thresholds())
+    assert gate.verdict == Verdict.PASS
+    assert gate.sentence == "All 7 checks pass."
+    assert all(any(sign.isdigit() for sign in check.sentence) for check in gate.checks)
+    assert gate.alarms == ()
+
+
+@pytest.mark.parametrize("last", [nan, inf, 9.5])
+def test_a_run_that_diverged_fails(last: float) -> None:
+    failed = check(replace(GOOD, loss_last=last), "Training")
+    assert failed.verdict == Verdict.FAIL
+    assert "diverged" in failed.sentence
+
+
+def test_an_adapter_that_changes_nothing_fails() -> None:
+    failed = check(replace(GOOD, kl=0.0, kl_per_token=0.0), "Adapter")
+    assert failed.verdict == Verdict.FAIL
+    assert "changes nothing" in failed.sentence
+
+
+def test_a_judge_that_prefers_longer_raises_the_alarm_and_growth_fails() -> None:
+    rng = np.random.default_rng(2)
+    differences = np.rint(rng.normal(30.0, 30.0, size=300)).astype(int)
+    outcomes = [
+        Outcome(1, 0, n, wins=int(d > 0), losses=int(d <= 0), length_difference=int(d))
+        for n, d in enumerate(differences)
+    ]
+    gate = gate_of(
+        replace(
+            GOOD,
+            over_reference=win_rate(outcomes, half_width=0.1),
+            length_controlled=length_controlled(outcomes),
+            tokens=100.0,
+        ),
+        thresholds=Thresholds(),
+    )
+    assert any("prefer longer responses" in alarm for alarm in gate.alarms)
+    assert [failure for failure in gate.failures if "1.8 times" in failure]
+
+
+def test_always_longer_responses_are_an_alarm_too() -> None:
+    outcomes = [Outcome(1, 0, n, wins=1, length_difference=10 + n) for n in range(40)]
+    evidence = replace(
+        GOOD,
+        over_reference=win_rate(outcomes, half_width=0.1),
+        length_controlled=length_controlled(outcomes),
+    )
+    assert "longer than its opponent's" in gate_of(evidence, thresholds=Thresholds()).alarms[0]
+
+
+def test_no_verdicts_leave_it_open_and_do_not_fail() -> None:
+    gate = gate_of(replace(GOOD, over_reference=rate(wins=0, losses=0)), thresholds=Thresholds())
+    assert gate.verdict == Verdict.UNKNOWN
+    assert gate.failures == ()
+    assert "cannot be decided yet" in gate.sentence
+
+
+@pytest.mark.parametrize(
+    ("wins", "losses", "verdict"),
+    [(70, 30, Verdict.PASS), (52, 48, Verdict.UNKNOWN), (30, 70, Verdict.FAIL), (1, 0, Verdict.UNKNOWN)],
+)
+def test_a_win_rate_is_decided_by_its_interval(wins: int, losses: int, verdict: Verdict) -> None:
+    assert check(replace(GOOD, over_reference=rate(wins=wins, losses=losses)), "Win rate").verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"kl": 80.0}, "Distance"),
+        ({"kl": nan}, "Distance"),
+        ({"chosen_log_ratio": -0.9}, "Displacement"),
+        ({"tokens": 120.0}, "Length"),
+        ({"over_parent": rate(wins=10, losses=40)}, "Win rate over Policy 1"),
+    ],
+)
+def test_each_threshold_fails_on_its_own(changes: dict[str, float], name: str) -> None:
+    gate = gate_of(replace(GOOD, **changes), thresholds=Thresholds())  # type: ignore[arg-type]
+    failing = [check for check in gate.checks if check.verdict == Verdict.FAIL]
+    assert [check.name for check in failing] == [name]
+
+
+@pytest.mark.parametrize("missing", ["tokens", "kl", "kl_per_token", "chosen_log_ratio", "loss_last"])
+def test_a_missing_figure_is_unknown(missing: str) -> None:
+    gate = gate_of(replace(GOOD, **{missing: None}), thresholds=Thresholds())  # type: ignore[arg-type]
+    assert gate.verdict == Verdict.UNKNOWN
+
+
+def test_an_empty_threshold_is_not_checked() -> None:
+    names = [
+        check.name for check in gate_of(GOOD, thresholds=Thresholds(None, None, None, None, None)).checks
+    ]
+    assert names == ["Training", "Adapter"]
+
+
+def test_the_trainers_warnings_are_alarms() -> None:
+    gate = gate_of(replace(GOOD, warnings=("The trainer warns of displacement.",)), thresholds=Thresholds())
+    assert gate.alarms == ("The trainer warns of displacement.",)
+    assert gate.verdict == Verdict.PASS

@@ -1,0 +1,228 @@
+"""Whether a policy may be gone on from: thresholds against figures, each with a reason. Pure; no Django."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from math import isfinite, log
+
+from training.evaluation.length_control import LengthControlled
+from training.evaluation.win_rate import WinRate
+
+# Nats per token below which an adapter as good as repeats the reference.
+NO_CHANGE_PER_TOKEN = 1e-4
+# A run whose last loss is this many times its first (or ln 2, that of knowing nothing) has come apart.
+DIVERGED = 2.0
+REFERENCE = "the SFT reference"
+
+
+class Verdict(StrEnum):
+    """What a check, or the gate as a whole, says."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What a study asks of a policy; None: not checked."""
+
+    win_rate_over_reference: float | None = 0.5
+    win_rate_over_parent: float | None = 0.5
+    length_growth: float | None = 1.5
+    kl: float | None = 50.0
+    displacement: float | None = 0.5
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of a policy; None where it is not known (yet).
+
+    `tokens` are mean lengths of held-out responses, `kl` the estimate of KL(π‖π_ref) in nats a response,
+    `chosen_log_ratio` the mean log π − log π_ref per token of the chosen responses it was trained on.
+    """
+
+    over_reference: WinRate
+    over_parent: WinRate | None = None
+    parent: str = ""
+    length_controlled: LengthControlled | None = None
+    tokens: float | None = None
+    reference_tokens: float | None = None
+    kl: float | None = None
+    kl_per_token: float | None = None
+    chosen_log_ratio: float | None = None
+    loss_first: float | None = None
+    loss_last: float | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Check:
+    """One threshold: what it came to, in a sentence with the figures."""
+
+    name: str
+    verdict: Verdict
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Gate:
+    """All checks, and what to watch that no threshold decides."""
+
+    checks: tuple[Check, ...]
+    alarms: tuple[str, ...] = field(default=())
+
+    @property
+    def verdict(self) -> Verdict:
+        verdicts = {check.verdict for check in self.checks}
+        for worst in (Verdict.FAIL, Verdict.UNKNOWN):
+            if worst in verdicts:
+                return worst
+        return Verdict.PASS
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        return tuple(check.sentence for check in self.checks if check.verdict == Verdict.FAIL)
+
+    @property
+    def label(self) -> str:
+        return {"pass": "Passes", "fail": "Fails", "unknown": "Not known yet"}[self.verdict]
+
+    @property
+    def sentence(self) -> str:
+        """Return the whole in one sentence."""
+        failed, open_ = (
+            sum(check.verdict == verdict for check in self.checks)
+            for verdict in (Verdict.FAIL, Verdict.UNKNOWN)
+        )
+        if failed:
+            return f"{failed} of {len(self.checks)} checks fail."
+        if open_:
+            return f"{open_} of {len(self.checks)} checks cannot be decided yet; none fails."
+        return f"All {len(self.checks)} checks pass."
+
+
+def gate_of(evidence: Evidence, *, thresholds: Thresholds) -> Gate:
+    """Return every check that the thresholds ask for, the two that always apply, and the alarms."""
+    checks = [_diverged(evidence), _changes_something(evidence)]
+    if thresholds.win_rate_over_reference is not None:
+        checks.append(
+            _wins(evidence.over_reference, opponent=REFERENCE, needed=thresholds.win_rate_over_reference)
+        )
+    if thresholds.win_rate_over_parent is not None and evidence.over_parent is not None:
+        checks.append(
+            _wins(evidence.over_parent, opponent=evidence.parent, needed=thresholds.win_rate_over_parent)
+        )
+    if thresholds.length_growth is not None:
+        checks.append(_length(evidence, most=thresholds.length_growth))
+    if thresholds.kl is not None:
+        checks.append(_distance(evidence, most=thresholds.kl))
+    if thresholds.displacement is not None:
+        checks.append(_displacement(evidence, most=thresholds.displacement))
+    return Gate(tuple(checks), alarms=_alarms(evidence))
+
+
+def _diverged(evidence: Evidence) -> Check:
+    name, first, last = "Training", evidence.loss_first, evidence.loss_last
+    if first is None or last is None:
+        return Check(name, Verdict.UNKNOWN, "The losses of its run are not known.")
+    if not (isfinite(first) and isfinite(last)):
+        return Check(name, Verdict.FAIL, "Its run diverged: the loss is not a finite number.")
+    if last > DIVERGED * max(first, log(2)):
+        return Check(
+            name,
+            Verdict.FAIL,
+            f"Its run diverged: the loss went from {first:.3g} to {last:.3g}; lower the learning rate.",
+        )
+    return Check(name, Verdict.PASS, f"Its run held: the loss went from {first:.3g} to {last:.3g}.")
+
+
+def _changes_something(evidence: Evidence) -> Check:
+    name, moved = "Adapter", evidence.kl_per_token
+    if moved is None:
+        return Check(name, Verdict.UNKNOWN, "Whether the adapter changes anything is known after scoring.")
+    if abs(moved) < NO_CHANGE_PER_TOKEN:
+        return Check(
+            name,
+            Verdict.FAIL,
+            "The adapter changes nothing: its responses are as likely under the SFT reference "
+            f"({moved:.1g} nats a token apart). Is the learning rate too low?",
+        )
+    return Check(name, Verdict.PASS, f"It differs from the SFT reference by {moved:.3g} nats a token.")
+
+
+def _wins(rate: WinRate, *, opponent: str, needed: float) -> Check:
+    name, interval = f"Win rate over {opponent}", rate.interval
+    if interval is None:
+        return Check(name, Verdict.UNKNOWN, f"Nobody has compared it with {opponent} yet.")
+    figures = f"{interval.share:.0%} [{interval.low:.0%}, {interval.high:.0%}] over {opponent}"
+    on = f"on {interval.prompts} prompt{'' if interval.prompts == 1 else 's'}"
+    if interval.low >= needed:
+        return Check(name, Verdict.PASS, f"It wins {figures} {on}; at least {needed:.0%} is shown.")
+    if interval.high < needed:
+        return Check(name, Verdict.FAIL, f"It wins only {figures} {on}; {needed:.0%} is out of reach.")
+    return Check(
+        name, Verdict.UNKNOWN, f"It wins {figures} {on}; the interval holds both sides of {needed:.0%}."
+    )
+
+
+def _length(evidence: Evidence, *, most: float) -> Check:
+    name, tokens, reference = "Length", evidence.tokens, evidence.reference_tokens
+    if tokens is None or not reference:
+        return Check(name, Verdict.UNKNOWN, "The lengths are known once held-out prompts have been sampled.")
+    figures = f"{tokens:.0f} tokens a response against the SFT reference's {reference:.0f}"
+    grown = tokens / reference
+    if grown > most:
+        return Check(
+            name, Verdict.FAIL, f"Its responses grew {grown:.2g} times ({figures}); {most:g} is the limit."
+        )
+    return Check(name, Verdict.PASS, f"{figures}: {grown:.2g} times as long, {most:g} is the limit.")
+
+
+def _distance(evidence: Evidence, *, most: float) -> Check:
+    name, kl = "Distance", evidence.kl
+    if kl is None:
+        return Check(name, Verdict.UNKNOWN, "The KL is known once its held-out responses have been scored.")
+    figures = f"KL to the SFT reference is {kl:.3g} nats a response"
+    if not isfinite(kl) or kl > most:
+        return Check(name, Verdict.FAIL, f"{figures}, above the limit of {most:g}: over-optimised?")
+    return Check(name, Verdict.PASS, f"{figures}; {most:g} is the limit.")
+
+
+def _displacement(evidence: Evidence, *, most: float) -> Check:
+    name, ratio = "Displacement", evidence.chosen_log_ratio
+    if ratio is None:
+        return Check(name, Verdict.UNKNOWN, "Its run left no log-ratio of the chosen responses.")
+    figures = f"the chosen responses are {ratio:+.3g} nats a token against the SFT reference"
+    if not isfinite(ratio) or ratio < -most:
+        return Check(
+            name,
+            Verdict.FAIL,
+            f"Likelihood displacement: {figures}, more than {most:g} below. What people chose became "
+            "unlikely, too.",
+        )
+    return Check(name, Verdict.PASS, f"No displacement: {figures}; {most:g} below is the limit.")
+
+
+def _alarms(evidence: Evidence) -> tuple[str, ...]:
+    return tuple(filter(None, [_length_alarm(evidence), *evidence.warnings]))
+
+
+def _length_alarm(evidence: Evidence) -> str:
+    """Return a sentence when the judges' liking of length is enough to explain the win."""
+    plain, controlled = evidence.over_reference.interval, evidence.length_controlled
+    if plain is None or plain.low <= 0.5 or controlled is None:
+        return ""
+    if controlled.share is None or controlled.low is None or (controlled.length_effect or 0.0) == 0.0:
+        return controlled.sentence if _all_longer(evidence) else ""
+    if controlled.low > 0.5:
+        return ""
+    side = "longer" if (controlled.length_effect or 0.0) > 0 else "shorter"
+    return (
+        f"The judges prefer {side} responses, and that alone may explain the win: {plain.share:.0%} as it "
+        f"is, {controlled.share:.0%} [{controlled.low:.0%}, {controlled.high or 1.0:.0%}] at equal length."
+    )
+
+
+def _all_longer(evidence: Evidence) -> bool:
+    """Return whether the length-controlled rate is undefined because one side is always longer."""
+    return evidence.length_controlled is not None and "at equal length" in evidence.length_controlled.sentence

@@ -1,0 +1,241 @@
+"""What people's verdicts and the runs' figures say of every policy of a study; a fixed number of queries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from annotate.models import Prompt, Split, Study
+from training.evaluation.bradley_terry import Strength, Strengths, strengths
+from training.evaluation.gate import Evidence, Gate, Thresholds, gate_of
+from training.evaluation.length_control import LengthControlled, length_controlled
+from training.evaluation.outcomes import Outcome, tally_of
+from training.evaluation.win_rate import WinRate, win_rate
+from training.models import EvaluationPlan, GateOverride, Policy, PrequentialTest
+from training.selectors.evaluation_rows import Verdicts, study_verdicts
+from training.selectors.heldout_means import HeldoutMeans, heldout_means
+from training.statistics import Interval, wilson_interval
+
+
+@dataclass(frozen=True)
+class Prequential:
+    """How often the implicit reward agreed with preferences that the policy had not been trained on."""
+
+    interval: Interval
+    preferences: int
+    equal: int
+
+
+@dataclass(frozen=True)
+class PolicyEvaluation:
+    """One policy: how people judge it, how far it moved, and what the gate says of it.
+
+    `parent` and `over_parent` are None where the parent is the reference itself.
+    """
+
+    policy: Policy
+    parent: Policy | None
+    over_reference: WinRate
+    over_parent: WinRate | None
+    length_controlled: LengthControlled
+    strength: Strength | None
+    prequential: Prequential | None
+    means: HeldoutMeans
+    gate: Gate
+    overrides: list[GateOverride]
+    waiting: int
+
+
+@dataclass(frozen=True)
+class TagRate:
+    tag: str
+    rate: WinRate
+
+
+@dataclass(frozen=True)
+class StudyEvaluation:
+    """Every trained policy, the oldest first, and what all of them share."""
+
+    plan: EvaluationPlan
+    reference: Policy | None
+    reference_means: HeldoutMeans
+    rows: list[PolicyEvaluation]
+    strengths: Strengths
+    verdicts: Verdicts
+    heldout_prompts: int
+
+    @property
+    def newest(self) -> PolicyEvaluation | None:
+        return self.rows[-1] if self.rows else None
+
+    @property
+    def given(self) -> int:
+        """Return how many verdicts people have given on blind pairs."""
+        return tally_of(self.verdicts.outcomes).verdicts
+
+    @property
+    def identical(self) -> int:
+        return sum(row.identical for row in self.verdicts.outcomes)
+
+    def row(self, number: int) -> PolicyEvaluation | None:
+        """Return the evaluation of the policy with this number, None for the reference or an unknown one."""
+        return next((row for row in self.rows if row.policy.number == number), None)
+
+
+def study_evaluation(study: Study) -> StudyEvaluation:
+    """Return the evaluation of all policies. The statistics are kept by the counts they come from."""
+    policies = list(study.policies.select_related("parent", "run__round").order_by("number"))
+    reference = next((policy for policy in policies if policy.number == 0), None)
+    trained = [policy for policy in policies if policy.number]
+    plan = EvaluationPlan.objects.filter(study=study).first() or EvaluationPlan(study=study)
+    verdicts = study_verdicts(study)
+    placed = strengths(
+        verdicts.outcomes,
+        policies=[policy.pk for policy in policies],
+        reference=reference.pk if reference else 0,
+    )
+    shared = Shared(
+        plan=plan,
+        reference=reference,
+        verdicts=verdicts,
+        means=heldout_means(policies),
+        strengths={row.policy: row for row in placed.rows},
+        prequential=prequential_by_policy(trained),
+        overrides=list(GateOverride.objects.filter(policy__study=study).select_related("actor")),
+    )
+    return StudyEvaluation(
+        plan=plan,
+        reference=reference,
+        reference_means=shared.means.get(reference.pk, HeldoutMeans()) if reference else HeldoutMeans(),
+        rows=[policy_evaluation(policy, shared=shared) for policy in trained],
+        strengths=placed,
+        verdicts=verdicts,
+        heldout_prompts=Prompt.objects.filter(study=study, split=Split.HELDOUT).count(),
+    )
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What the rows of all policies are made from."""
+
+    plan: EvaluationPlan
+    reference: Policy | None
+    verdicts: Verdicts
+    means: dict[int, HeldoutMeans]
+    strengths: dict[int, Strength]
+    prequential: dict[int, Prequential]
+    overrides: list[GateOverride]
+
+
+def policy_evaluation(policy: Policy, *, shared: Shared) -> PolicyEvaluation:
+    reference = shared.reference
+    parent = policy.parent if policy.parent and policy.parent != reference else None
+    mine = shared.verdicts.of(policy.pk)
+    half_width = shared.plan.half_width
+    against_reference = against(mine, opponent=reference)
+    over_reference = win_rate(against_reference, half_width=half_width)
+    over_parent = win_rate(against(mine, opponent=parent), half_width=half_width) if parent else None
+    controlled = length_controlled(against_reference)
+    evidence = Evidence(
+        over_reference=over_reference,
+        over_parent=over_parent,
+        parent=parent.label if parent else "",
+        length_controlled=controlled,
+        **figures_of_run(policy),
+        **figures_of_responses(policy, shared=shared),
+    )
+    return PolicyEvaluation(
+        policy=policy,
+        parent=parent,
+        over_reference=over_reference,
+        over_parent=over_parent,
+        length_controlled=controlled,
+        strength=shared.strengths.get(policy.pk),
+        prequential=shared.prequential.get(policy.pk),
+        means=shared.means.get(policy.pk, HeldoutMeans()),
+        gate=gate_of(evidence, thresholds=thresholds_of(shared.plan)),
+        overrides=[row for row in shared.overrides if row.policy_id == policy.pk],
+        waiting=sum(not (row.judged or row.both_bad) for row in mine),
+    )
+
+
+def against(outcomes: Sequence[Outcome], *, opponent: Policy | None) -> tuple[Outcome, ...]:
+    return tuple(row for row in outcomes if opponent and row.opponent == opponent.pk)
+
+
+def figures_of_run(policy: Policy) -> dict[str, Any]:
+    """Return what result.json of the policy's run says, under the names of `Evidence`."""
+    run = getattr(policy, "run", None)
+    result = (run.result if run else None) or {}
+    return {
+        "chosen_log_ratio": result.get("log_ratio_per_token_chosen"),
+        "loss_first": result.get("loss_first"),
+        "loss_last": result.get("loss_last"),
+        "warnings": tuple(sentence_of(warning) for warning in result.get("warnings", ())),
+    }
+
+
+def sentence_of(warning: str) -> str:
+    """Return a trainer's remark as a sentence that stands by itself."""
+    return f"The trainer warns of {warning.rstrip('.')}."
+
+
+def figures_of_responses(policy: Policy, *, shared: Shared) -> dict[str, Any]:
+    own = shared.means.get(policy.pk, HeldoutMeans())
+    reference = shared.means.get(shared.reference.pk, HeldoutMeans()) if shared.reference else HeldoutMeans()
+    return {
+        "tokens": own.tokens,
+        "reference_tokens": reference.tokens,
+        "kl": own.kl,
+        "kl_per_token": own.kl_per_token,
+    }
+
+
+def gate_failures(policy: Policy) -> tuple[str, ...]:
+    """Return the sentences of the checks that the policy fails; the reference has nothing to pass."""
+    row = study_evaluation(policy.study).row(policy.number) if policy.number else None
+    return row.gate.failures if row else ()
+
+
+def thresholds_of(plan: EvaluationPlan) -> Thresholds:
+    return Thresholds(
+        win_rate_over_reference=plan.win_rate_over_reference,
+        win_rate_over_parent=plan.win_rate_over_parent,
+        length_growth=plan.length_growth,
+        kl=plan.kl,
+        displacement=plan.displacement,
+    )
+
+
+def prequential_by_policy(policies: Sequence[Policy]) -> dict[int, Prequential]:
+    """Return by policy how it did on the labels of the first round that sampled it: one query."""
+    tests = PrequentialTest.objects.filter(policy__in=policies, preferences__gt=0).order_by("-run")
+    return {test.policy_id: prequential_of(test) for test in tests}
+
+
+def prequential_of(test: PrequentialTest) -> Prequential:
+    agreed = test.agreed + test.equal / 2
+    return Prequential(
+        interval=wilson_interval(wins=agreed, trials=test.preferences),
+        preferences=test.preferences,
+        equal=test.equal,
+    )
+
+
+def rates_by_tag(study: Study, *, row: PolicyEvaluation, shared: StudyEvaluation) -> list[TagRate]:
+    """Return the win rate over the reference on the prompts of each tag, most judged first: one query."""
+    tags = dict(Prompt.objects.filter(study=study, split=Split.HELDOUT).values_list("pk", "tags"))
+    outcomes = against(shared.verdicts.of(row.policy.pk), opponent=shared.reference)
+    names = {tag for outcome in outcomes for tag in tags.get(outcome.prompt, ())}
+    rates = [
+        TagRate(
+            name,
+            win_rate(
+                [outcome for outcome in outcomes if name in tags.get(outcome.prompt, ())],
+                half_width=shared.plan.half_width,
+            ),
+        )
+        for name in names
+    ]
+    return sorted(rates, key=lambda item: (-item.rate.tally.prompts, item.tag))
