@@ -10,7 +10,7 @@ from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
 from annotate.markdown import render_markdown
-from annotate.models import Preference, Prompt, Split, Study
+from annotate.models import Pair, Preference, Prompt, Split, Study
 
 PAGE_SIZE = 50
 
@@ -72,9 +72,11 @@ def prompt_page(study: Study, *, wanted: PromptFilter, number: str) -> Page[Any]
 def shown_responses(prompt: Prompt) -> list[ListedResponse]:
     """Return a prompt's responses, oldest first, with what was said of each."""
     votes = list(
-        Preference.objects.filter(pair__prompt=prompt, verdict__in=["a", "b"]).values_list(
-            "verdict", "pair__response_a", "pair__response_b", "simulated_rule"
-        )
+        Preference.objects.filter(
+            pair__prompt=prompt,
+            pair__purpose__in=[Pair.Purpose.TRAIN, Pair.Purpose.EVALUATE],
+            verdict__in=["a", "b"],
+        ).values_list("verdict", "pair__response_a", "pair__response_b", "simulated_rule")
     )
     listed = []
     for number, response in enumerate(prompt.responses.order_by("pk"), start=1):

@@ -1,10 +1,11 @@
 """Studies as the home and settings pages list them."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from django.db.models import Count, F, Q, QuerySet
 
-from annotate.models import Membership, Pair, Preference, Role, Study, User
+from annotate.models import Membership, Pair, Preference, Prompt, Role, Split, Study, User
 
 
 @dataclass(frozen=True)
@@ -19,16 +20,6 @@ class StudyCard:
     my_labels: int
 
 
-@dataclass(frozen=True)
-class Member:
-    """A member with what they have done in the study."""
-
-    membership: Membership
-    labels: int
-    holding: int
-    is_only_lead: bool
-
-
 def studies_of(user: User) -> list[StudyCard]:
     """Return the studies a person is in, or all of them for a superuser, by name."""
     roles = {
@@ -36,9 +27,10 @@ def studies_of(user: User) -> list[StudyCard]:
     }
     studies = Study.objects.all() if user.is_superuser else Study.objects.filter(pk__in=roles)
     studies = studies.order_by("name")
-    prompts = _count_by_study(Study.objects.filter(pk__in=studies), "prompts")
-    pairs = _count_by_study(Study.objects.filter(pk__in=studies), "pairs")
-    open_pairs = _open_pairs(studies)
+    prompts = _count_by_study(Prompt.objects.filter(study__in=studies).exclude(split=Split.CHECK))
+    pairs = _count_by_study(_common_pairs(studies))
+    is_open = Q(state=Pair.State.OPEN, slots_taken__lt=F("labels_wanted"))
+    open_pairs = _count_by_study(_common_pairs(studies).filter(is_open))
     labels = Preference.objects.filter(annotator=user, pair__study__in=studies).values_list("pair__study")
     mine = dict(labels.annotate(n=Count("pk")))
     return [
@@ -54,35 +46,13 @@ def studies_of(user: User) -> list[StudyCard]:
     ]
 
 
-def members_of(study: Study) -> list[Member]:
-    """Return the members, leads first, with their labels and the pairs they hold."""
-    members = list(Membership.objects.select_related("user").filter(study=study))
-    labels = dict(
-        Preference.objects.filter(pair__study=study).values_list("annotator").annotate(n=Count("pk"))
-    )
-    people = User.objects.filter(leases__pair__study=study).values_list("pk").annotate(n=Count("leases"))
-    holding = dict(people)
-    leads = [member for member in members if member.role == Role.LEAD]
-    members.sort(key=lambda member: (list(Role).index(Role(member.role)), member.user.username.lower()))
-    return [
-        Member(
-            membership=member,
-            labels=labels.get(member.user_id, 0),
-            holding=holding.get(member.user_id, 0),
-            is_only_lead=leads == [member],
-        )
-        for member in members
-    ]
+def _count_by_study(rows: QuerySet[Any]) -> dict[int, int]:
+    return dict(rows.order_by().values_list("study").annotate(n=Count("pk")))
 
 
-def _count_by_study(studies: QuerySet[Study], relation: str) -> dict[int, int]:
-    return dict(studies.order_by().values_list("pk").annotate(n=Count(relation)))
-
-
-def _open_pairs(studies: QuerySet[Study]) -> dict[int, int]:
-    is_open = Q(state=Pair.State.OPEN, slots_taken__lt=F("labels_wanted"))
-    pairs = Pair.objects.filter(is_open, study__in=studies)
-    return dict(pairs.order_by().values_list("study").annotate(n=Count("pk")))
+def _common_pairs(studies: QuerySet[Study]) -> QuerySet[Pair]:
+    """The pairs that are there for everybody: no templates, and nobody's own copies."""
+    return Pair.objects.filter(study__in=studies, purpose__in=[Pair.Purpose.TRAIN, Pair.Purpose.EVALUATE])
 
 
 def labellers_of(study: Study) -> list[User]:

@@ -28,6 +28,11 @@ class StudySettings:
     lease_seconds: int
     allow_tie: bool
     allow_both_bad: bool
+    ask_strength: bool = False
+    allow_edit: bool = True
+    practice_pairs: int = 3
+    gold_share: float = 0.0
+    repeat_share: float = 0.03
 
 
 def create_study(*, name: str, lead: User, guidelines: str = "", labels_per_pair: int = 1) -> Study:
@@ -69,6 +74,11 @@ def update_settings(*, study: Study, settings: StudySettings, actor: User) -> St
             "lease_seconds": settings.lease_seconds,
             "allow_tie": settings.allow_tie,
             "allow_both_bad": settings.allow_both_bad,
+            "ask_strength": settings.ask_strength,
+            "allow_edit": settings.allow_edit,
+            "practice_pairs": settings.practice_pairs,
+            "gold_share": settings.gold_share,
+            "repeat_share": settings.repeat_share,
         }
         changed = {field: value for field, value in changes.items() if getattr(before, field) != value}
         if not changed:
@@ -85,6 +95,19 @@ def update_settings(*, study: Study, settings: StudySettings, actor: User) -> St
             rewind_cursors(study=study)
         record_audit(study=study, actor=actor, action="study.changed", details=changed)
     return Study.objects.get(pk=study.pk)
+
+
+def set_study_state(*, study: Study, state: Study.State, actor: User) -> bool:
+    """Pause, close or reopen a study; False when it was so already.
+
+    Paused: nobody gets new pairs, labels of pairs on screens are taken. Closed: labels are refused too, and
+    no link lets anybody in. Reopening undoes either; nothing is lost.
+    """
+    with transaction.atomic():
+        if not Study.objects.filter(pk=study.pk).exclude(state=state).update(state=state):
+            return False
+        record_audit(study=study, actor=actor, action="study.state_changed", details={"state": state.value})
+    return True
 
 
 def add_member(*, study: Study, user: User, role: Role, actor: User | None) -> Membership:

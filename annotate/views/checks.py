@@ -64,11 +64,11 @@ def check_import(request: HttpRequest, slug: str) -> HttpResponse:
 
 
 @require_POST
-def check_use(request: HttpRequest, slug: str, pair_id: int) -> HttpResponse:
+def check_use(request: HttpRequest, slug: str, known_id: int) -> HttpResponse:
     """Withdraw a gold or practice pair, or put it back into use."""
     access = study_access(request, slug, Role.LEAD)
     templates = Pair.objects.filter(known_answer__isnull=False, study=access.study)
-    template = get_object_or_404(templates.select_related("study"), pk=pair_id)
+    template = get_object_or_404(templates.select_related("study"), pk=known_id)
     form = SwitchForm(request.POST)
     if not form.is_valid():
         messages.error(request, "Reload the page and try again.")

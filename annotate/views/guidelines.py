@@ -4,13 +4,14 @@ from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.views.decorators.http import require_http_methods
+from django.views.decorators.http import require_GET, require_http_methods
 
 from annotate.access import StudyAccess, study_access
 from annotate.errors import StudyRefused
 from annotate.forms import GuidelinesForm
 from annotate.markdown import render_markdown
 from annotate.models import Role
+from annotate.selectors.guidelines import version_diff, versions_of
 from annotate.services.guidelines import update_guidelines
 
 
@@ -23,6 +24,20 @@ def study_guidelines(request: HttpRequest, slug: str) -> HttpResponse:
     study = access.study
     form = GuidelinesForm(initial={"text": study.guidelines, "based_on": study.guidelines_version})
     return _page(request, access, form=form)
+
+
+@require_GET
+def guidelines_versions(request: HttpRequest, slug: str) -> HttpResponse:
+    """List the versions, and show what changed between two of them."""
+    access = study_access(request, slug, Role.LEAD, Role.VIEWER)
+    rows = versions_of(access.study)
+    before, after = request.GET.get("before", ""), request.GET.get("after", "")
+    context = access.context("team") | {
+        "subsection": "guidelines",
+        "rows": rows,
+        "diff": version_diff(rows, before=before, after=after),
+    }
+    return render(request, "annotate/guidelines_versions.html", context)
 
 
 def _publish(request: HttpRequest, access: StudyAccess) -> HttpResponse:

@@ -30,9 +30,11 @@ def practice_answer(request: HttpRequest, access: StudyAccess, preference: Prefe
 def feedback(request: HttpRequest, slug: str, pair_id: int) -> HttpResponse:
     """Show one's own practice pair with what was expected: the way without JavaScript, and after a reload."""
     access = study_access(request, slug, *LABELLERS)
+    pair = get_object_or_404(Pair, pk=pair_id, study=access.study)
     mine = Preference.objects.filter(annotator=access.user, pair__purpose=Pair.Purpose.PRACTICE)
-    mine = mine.select_related("pair__study", "pair__original__known_answer")
-    preference = get_object_or_404(mine, pair=pair_id, pair__study=access.study)
+    preference = mine.select_related("pair__study", "pair__original__known_answer").filter(pair=pair).first()
+    if preference is None:
+        return redirect("label", slug)
     context = access.context("label") | _context(access, preference)
     return render(request, "annotate/practice_feedback.html", context)
 

@@ -1,4 +1,4 @@
-"""A study's settings and its people, for leads."""
+"""A study's settings, for leads."""
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
@@ -7,15 +7,14 @@ from django.views.decorators.http import require_http_methods
 
 from annotate.access import StudyAccess, study_access
 from annotate.errors import StudyRefused
-from annotate.forms import MemberAddForm, StudySettingsForm
+from annotate.forms import StudySettingsForm
 from annotate.models import Role, Study
-from annotate.selectors.studies import members_of
 from annotate.services.studies import StudySettings, update_settings
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def study_settings(request: HttpRequest, slug: str) -> HttpResponse:
-    """Show and change the settings; the members' forms on the page have addresses of their own."""
+    """Show and change the settings."""
     access = study_access(request, slug, Role.LEAD)
     if request.method != "POST":
         return settings_page(request, access)
@@ -36,22 +35,13 @@ def settings_page(
     access: StudyAccess,
     *,
     form: StudySettingsForm | None = None,
-    member_form: MemberAddForm | None = None,
-    new_account: tuple[str, str] | None = None,
     status: int = 200,
 ) -> HttpResponse:
-    """Render the page; `new_account` is a username with the password that is shown this once."""
+    """Render the page with the form as given, or as the study is."""
     context = access.context("settings") | {
         "form": form or StudySettingsForm(initial=_initial(access.study)),
-        "member_form": member_form or MemberAddForm(),
-        "members": members_of(access.study),
-        "roles": Role.choices,
-        "new_account": new_account,
     }
-    response = render(request, "annotate/study_settings.html", context, status=status)
-    if new_account:
-        response["Cache-Control"] = "no-store"
-    return response
+    return render(request, "annotate/study_settings.html", context, status=status)
 
 
 def _initial(study: Study) -> dict[str, object]:
@@ -62,6 +52,11 @@ def _initial(study: Study) -> dict[str, object]:
         "lease_minutes": max(1, study.lease_seconds // 60),
         "allow_tie": study.allow_tie,
         "allow_both_bad": study.allow_both_bad,
+        "ask_strength": study.ask_strength,
+        "allow_edit": study.allow_edit,
+        "practice_pairs": study.practice_pairs,
+        "gold_percent": round(100 * study.gold_share, 1),
+        "repeat_percent": round(100 * study.repeat_share, 1),
     }
 
 
@@ -73,4 +68,9 @@ def _settings(form: StudySettingsForm) -> StudySettings:
         lease_seconds=form.cleaned_data["lease_minutes"] * 60,
         allow_tie=form.cleaned_data["allow_tie"],
         allow_both_bad=form.cleaned_data["allow_both_bad"],
+        ask_strength=form.cleaned_data["ask_strength"],
+        allow_edit=form.cleaned_data["allow_edit"],
+        practice_pairs=form.cleaned_data["practice_pairs"],
+        gold_share=form.cleaned_data["gold_percent"] / 100,
+        repeat_share=form.cleaned_data["repeat_percent"] / 100,
     )

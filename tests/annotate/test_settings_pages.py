@@ -10,6 +10,8 @@ from django.test import Client, RequestFactory
 from django.urls import reverse
 
 from annotate.models import AuditEntry, Lease, Membership, Pair, Preference, Role, Study, User
+from annotate.services.checks import copy_for
+from annotate.services.gold import add_known_pair
 from tests.support.labelling import (
     assert_slots_add_up,
     label,
@@ -47,6 +49,10 @@ SETTINGS = {
     "lease_minutes": "15",
     "allow_tie": "on",
     "allow_both_bad": "on",
+    "allow_edit": "on",
+    "practice_pairs": "3",
+    "gold_percent": "0",
+    "repeat_percent": "3",
 }
 
 
@@ -97,6 +103,9 @@ def test_a_new_overlap_holds_for_open_pairs_and_takes_nobodys_label_away(lead: C
         {"labels_per_pair": "0"},
         {"labels_per_pair": "21"},
         {"lease_minutes": "0"},
+        {"practice_pairs": "-1"},
+        {"gold_percent": "51"},
+        {"repeat_percent": "x"},
     ],
 )
 def test_settings_that_make_no_sense_are_refused_at_their_field(
@@ -106,6 +115,32 @@ def test_settings_that_make_no_sense_are_refused_at_their_field(
     assert response.status_code == 400
     assert 'class="errorlist"' in response.content.decode()
     assert not AuditEntry.objects.filter(action="study.changed").exists()
+
+
+def test_checks_and_what_annotators_may_do_are_settings(lead: Client, study: Study) -> None:
+    changes = {"practice_pairs": "2", "gold_percent": "5", "repeat_percent": "2.5", "ask_strength": "on"}
+    save(lead, study, **changes, allow_edit="off")
+    study.refresh_from_db()
+    assert (study.practice_pairs, study.gold_share, study.repeat_share) == (2, 0.05, 0.025)
+    assert (study.ask_strength, study.allow_edit) == (True, False)
+
+
+def test_a_new_overlap_leaves_gold_pairs_and_everybodys_own_copies_alone(lead: Client, study: Study) -> None:
+    gold = add_known_pair(
+        study=study,
+        purpose=Pair.Purpose.GOLD,
+        prompt="Name a fruit.",
+        response_a="Pear",
+        response_b="Stone",
+        verdict="a",
+        explanation="",
+        actor=None,
+    )
+    copy = copy_for(make_annotator(study), template=gold, purpose=Pair.Purpose.GOLD)
+    save(lead, study, labels_per_pair="3")
+    gold.refresh_from_db()
+    copy.refresh_from_db()
+    assert (gold.labels_wanted, copy.labels_wanted) == (0, 1)
 
 
 def test_the_name_of_another_study_is_refused_and_what_was_typed_stays(lead: Client, study: Study) -> None:
@@ -178,7 +213,7 @@ def test_a_new_member_gets_an_account_whose_password_is_shown_once(lead: Client,
     assert response["Cache-Control"] == "no-store"
     request = RequestFactory().post("/login/")
     assert authenticate(request, username="dora", password=found[1]) is not None
-    assert found[1] not in lead.get(reverse("study-settings", args=[study.slug])).content.decode()
+    assert found[1] not in lead.get(reverse("people", args=[study.slug])).content.decode()
     assert Membership.objects.get(user__username="dora").role == Role.ANNOTATOR
     assert AuditEntry.objects.get(action="member.added").details == {"user": "dora", "role": "annotator"}
 
@@ -253,7 +288,7 @@ def test_simulated_members_are_marked(lead: Client, study: Study) -> None:
     Membership.objects.create(
         user=make_user("robot", simulated_rule="shorter"), study=study, role=Role.ANNOTATOR
     )
-    html = lead.get(reverse("study-settings", args=[study.slug])).content.decode()
+    html = lead.get(reverse("people", args=[study.slug])).content.decode()
     assert "simulated · rule shorter" in html
 
 

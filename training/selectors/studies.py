@@ -8,7 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.db.models import Count, Max, Q
 
-from annotate.models import Membership, Preference, Prompt, Role, Split, Study, User
+from annotate.models import Membership, Pair, Preference, Prompt, Role, Split, Study, User
 from training.models import Job, Policy, Recipe, Round
 from training.selectors.engine import EngineOverview, engine_overview
 from training.selectors.job_rows import JobRow, in_a_sentence, job_rows
@@ -139,7 +139,9 @@ def policy_to_sample(study: Study, *, current: RoundRow | None) -> Policy:
 def people(study: Study, *, batch: int) -> list[PersonRow]:
     """Return everyone who labels or has labelled, most labels first: two queries."""
     counts = (
-        Preference.objects.filter(pair__study=study)
+        Preference.objects.filter(
+            pair__study=study, pair__purpose__in=[Pair.Purpose.TRAIN, Pair.Purpose.EVALUATE]
+        )
         .values("annotator")
         .annotate(
             labels=Count("pk"),

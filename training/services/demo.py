@@ -8,14 +8,16 @@ from pathlib import Path
 from django.conf import settings
 from django.db import transaction
 
-from annotate.models import Role, Study, User
+from annotate.models import Pair, Role, Study, User
 from annotate.services.accounts import create_user
+from annotate.services.gold import import_known_pairs
 from training.services.studies import Member, create_training_study
 
 DEMO_NAME = "Demo"
 DEMO_MODEL = "SmolLM2-135M-Instruct"
 LEAD = "lead"
 ANNOTATORS = {"ada": "Ada", "ben": "Ben", "chloe": "Chloe"}
+DEMO_GOLD_SHARE = 0.05
 CONTENT = Path("annotate") / "demo"
 # A 135 M model with few labels: one pass of many strong steps moves it further on held-out prompts than two
 # passes, which learn the pairs by heart (docs/decisions/demo-recipe.md). Its unlikeliest tokens are mostly
@@ -61,7 +63,16 @@ def create_demo(*, base_model: Path) -> Demo | None:
                 members=[Member(user=user, role=Role.ANNOTATOR) for user, _ in annotators],
                 recipe=DEMO_RECIPE,
             )
+        _add_checks(study, content=content, lead=lead)
     return Demo(study=study, logins=(lead_login, *(login for _, login in annotators)))
+
+
+def _add_checks(study: Study, *, content: Path, lead: User) -> None:
+    """Give the study practice pairs, and gold pairs among the real ones."""
+    for purpose in (Pair.Purpose.PRACTICE, Pair.Purpose.GOLD):
+        with (content / f"{purpose.value}.jsonl").open("rb") as pairs:
+            import_known_pairs(study=study, lines=pairs, purpose=purpose, actor=lead)
+    Study.objects.filter(pk=study.pk).update(gold_share=DEMO_GOLD_SHARE)
 
 
 def _person(username: str, *, display_name: str, role: Role) -> tuple[User, Login]:
