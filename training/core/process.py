@@ -1,9 +1,14 @@
-"""The process: ends with its parent, stops between two steps, holds its run directory alone."""
+"""The process: ends with its parent, stops between two steps, holds its run directory alone.
+
+`python -m training.core.process COMMAND …` becomes COMMAND, which then ends with its parent: for launchers
+that know nothing of it.
+"""
 
 import ctypes
 import fcntl
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,3 +72,8 @@ def _request_stop(number: int, _frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     global _stop_requested
     _stop_requested = True
+
+
+if __name__ == "__main__":
+    die_with_parent()
+    os.execvp(sys.argv[1], sys.argv[1:])

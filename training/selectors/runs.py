@@ -1,5 +1,6 @@
 """One run in full: what went in, with which settings, what came out, what it said."""
 
+import json
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -95,4 +96,14 @@ def log_tail(run: Run) -> str:
         return ""
     if start:
         tail = tail.partition(b"\n")[2]
-    return tail.decode("utf-8", errors="replace")
+    return "\n".join(map(_said, tail.decode("utf-8", errors="replace").split("\n")))
+
+
+def _said(line: str) -> str:
+    """Return what a line of the trainer says; it writes JSON objects with a `message`."""
+    if not line.startswith('{"message"'):
+        return line
+    try:
+        return str(json.loads(line)["message"])
+    except (ValueError, KeyError):
+        return line

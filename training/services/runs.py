@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import re
 import shlex
 import signal
 import socket
@@ -20,6 +19,7 @@ from typing import IO
 
 from django.conf import settings
 
+from training.core.process import PARENT_VARIABLE
 from training.core.run.directory import RunDirectory
 from training.services.jobs import Claim, JobFailed, heartbeat
 
@@ -28,7 +28,6 @@ POLL_SECONDS = 1.0
 SECONDS_TO_STOP = 10
 LOG_BYTES_READ = 8_000
 LONGEST_CAUSE = 600
-PROGRESS_LINE = re.compile(r"(reference|step|last look|score) \d+/\d+")
 # Threads that wait by spinning take the processor from the engine and from each other: where a CPU is shared,
 # training was seen to run six times slower that way.
 TRAINER_DEFAULTS = {"OMP_WAIT_POLICY": "PASSIVE"}
@@ -97,9 +96,10 @@ def _try_lock(lock: IO[str]) -> bool:
 def _start(directory: Path, *, lock: IO[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
     launcher = shlex.split(settings.TRAIN_LAUNCHER) or [sys.executable]
     return subprocess.Popen(
-        [*launcher, "-m", "training.core", str(directory)],
+        # A launcher such as torchrun does not end with this process by itself; its trainers end with it.
+        [sys.executable, "-m", "training.core.process", *launcher, "-m", "training.core", str(directory)],
         cwd=settings.BASE_DIR,
-        env=TRAINER_DEFAULTS | os.environ | {"STUDIO_DIE_WITH_PARENT": "1", "PYTHONUNBUFFERED": "1"},
+        env=TRAINER_DEFAULTS | os.environ | {PARENT_VARIABLE: "1", "PYTHONUNBUFFERED": "1"},
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,
@@ -166,9 +166,12 @@ def _last_line(log: Path) -> str:
 
 
 def doing_now(run: RunDirectory) -> str:
-    """Return the trainer's last line about its progress, such as "reference 12/95  about 20 s left"."""
-    last = _last_line(run.path / LOG_FILE)
-    return last if PROGRESS_LINE.match(last) else ""
+    """Return the trainer's last word about its progress, such as "reference 12/95  about 20 s left"."""
+    try:
+        said = json.loads(_last_line(run.path / LOG_FILE))
+    except ValueError:
+        return ""
+    return str(said.get("message", "")) if isinstance(said, dict) and "done" in said else ""
 
 
 def training_progress(run: RunDirectory) -> Progress:

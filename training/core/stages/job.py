@@ -17,8 +17,9 @@ from training.core.run.directory import Receipt, RunDirectory
 from training.core.run.weights import TrainedWeights
 from training.core.stages.preferences import PreferenceData
 from training.core.stages.schedule import Plan
+from training.core.stages.unpaired import UnpairedData
 
-Data = PreferenceData
+Data = PreferenceData | UnpairedData
 LOOKS_AT_ONCE = 64
 
 

@@ -6,7 +6,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from training.core.data.encode import EncodedPair, EncodingRules, Tokenizer, encode_pairs
+from training.core.data.encode import (
+    EncodedPair,
+    EncodedUnpaired,
+    EncodingRules,
+    Tokenizer,
+    encode_pairs,
+    encode_unpaired,
+)
 from training.core.data.examples import EncodedExamples
 from training.core.distributed import Ranks
 from training.core.errors import TrainingError
@@ -28,10 +35,11 @@ from training.core.run.weights import recompute_activations, trained_weights
 from training.core.stages.heldout import split_by_prompt
 from training.core.stages.job import Data, DpoRun
 from training.core.stages.preferences import PreferenceData
-from training.core.stages.references import reference_logps
+from training.core.stages.references import completion_references, reference_logps
 from training.core.stages.schedule import Plan
+from training.core.stages.unpaired import UnpairedData, mismatches
 
-Encoded = EncodedPair
+Encoded = EncodedPair | EncodedUnpaired
 
 
 def prepare(run: RunDirectory, *, config: RunConfig, ranks: Ranks) -> DpoRun:
@@ -79,14 +87,16 @@ def _examples(
 ) -> tuple[tuple[Encoded, ...], tuple[Encoded, ...], Receipt]:
     """Training examples, held-out ones, and the receipt, which is on disk then."""
     encoded = _encoded(run.examples, config=config, tokenizer=tokenizer, rules=rules)
-    training, heldout = encoded.items, ()
+    training: tuple[Encoded, ...] = encoded.items
+    heldout: tuple[Encoded, ...] = ()
     if run.heldout.exists():
         given = _encoded(run.heldout, config=config, tokenizer=tokenizer, rules=rules)
         heldout = given.items
         if not heldout:
             raise TrainingError(f"heldout.jsonl: {given.none_usable()}")
     elif config.evaluation.share > 0:
-        training, heldout = split_by_prompt(encoded.items, share=config.evaluation.share, seed=config.seed)
+        sides = split_by_prompt(encoded.items, share=config.evaluation.share, seed=config.seed)
+        training, heldout = map(_with_mean_weight_one, sides)
     receipt = encoded.receipt(steps=plan_of(config, pairs=len(training)).steps)
     receipt = replace(receipt, heldout=len(heldout))
     if ranks.main:
@@ -94,14 +104,24 @@ def _examples(
     if not encoded.items:
         raise encoded.none_usable()
     _check_split(training, heldout=heldout, config=config)
+    called = "examples" if config.loss.name == "kto" else "pairs"
     held = f", {len(heldout)} held out" if heldout else ""
-    say(f"{receipt.used} of {receipt.examples} pairs can be used{held}; {receipt.steps} steps")
+    say(f"{receipt.used} of {receipt.examples} {called} can be used{held}; {receipt.steps} steps")
     return training, heldout, receipt
+
+
+def _with_mean_weight_one(items: tuple[Encoded, ...]) -> tuple[Encoded, ...]:
+    if not items:
+        return items
+    mean = sum(item.weight for item in items) / len(items)
+    return tuple(replace(item, weight=item.weight / mean) for item in items)
 
 
 def _encoded(
     path: Path, *, config: RunConfig, tokenizer: Tokenizer, rules: EncodingRules
-) -> EncodedExamples[Encoded]:
+) -> EncodedExamples[EncodedPair] | EncodedExamples[EncodedUnpaired]:
+    if config.loss.name == "kto":
+        return encode_unpaired(path, tokenizer=tokenizer, rules=rules)
     return encode_pairs(path, tokenizer=tokenizer, rules=rules)
 
 
@@ -133,14 +153,35 @@ def _policy(config: RunConfig, *, model: nn.Module) -> nn.Module:
 def _data(
     items: tuple[Encoded, ...], *, config: RunConfig, policy: nn.Module, pair_logps: PairLogpsFunction
 ) -> Data:
+    pairs = tuple(item for item in items if isinstance(item, EncodedPair))
+    if config.loss.name == "kto":
+        unpaired = tuple(item for item in items if isinstance(item, EncodedUnpaired))
+        return _unpaired_data(unpaired, config=config, policy=policy)
     references = None
     if uses_reference(config.loss):
-        references = reference_logps(policy, pairs=items, pair_logps=pair_logps)
+        references = reference_logps(policy, pairs=pairs, pair_logps=pair_logps)
     return PreferenceData(
-        items=items,
+        items=pairs,
         references=references,
         loss=config.loss,
         policy=policy,
         pair_logps=pair_logps,
         pairs_per_pass=config.optimizer.pairs_per_pass or 1,
+    )
+
+
+def _unpaired_data(
+    items: tuple[EncodedUnpaired, ...], *, config: RunConfig, policy: nn.Module
+) -> UnpairedData:
+    mismatched = mismatches(items, max_length=config.max_length)
+    references = completion_references(
+        policy, completions=[(item.prompt, item.completion) for item in (*items, *mismatched)]
+    )
+    return UnpairedData(
+        items=items,
+        references=references[: len(items)],
+        mismatches=mismatched,
+        mismatch_references=references[len(items) :],
+        loss=config.loss,
+        policy=policy,
     )

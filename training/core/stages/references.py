@@ -2,14 +2,17 @@
 for.
 """
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from training.core.data.encode import EncodedPair
 from training.core.errors import TrainingError
-from training.core.logprobs.pairs import PairLogpsFunction, PairTokenLogps
+from training.core.logprobs.pairs import PairLogpsFunction, PairTokenLogps, completion_token_logps
 from training.core.model.loading import reference_mode
 from training.core.process import raise_if_stopped
 from training.core.progress import progress, say
+from training.core.run.directory import TokenIds
 from training.core.stages.job import DpoRun
 
 # How far a fresh adapter, or the reference asked twice, may be from nothing: nats per token, by dtype.
@@ -27,6 +30,19 @@ def reference_logps(
             computed.append(
                 pair_logps(policy, prompt=pair.prompt, chosen=pair.chosen, rejected=pair.rejected)
             )
+            shown.advance()
+    return tuple(computed)
+
+
+def completion_references(
+    policy: nn.Module, *, completions: Sequence[tuple[TokenIds, TokenIds]]
+) -> tuple[Tensor, ...]:
+    """The reference's per-token log-probs of every (prompt, completion)."""
+    computed = []
+    with progress("reference", total=len(completions)) as shown, reference_mode(policy):
+        for prompt, completion in completions:
+            raise_if_stopped(where="before the first step")
+            computed.append(completion_token_logps(policy, prompt=prompt, completion=completion))
             shown.advance()
     return tuple(computed)
 
