@@ -107,7 +107,9 @@ def _page(
     password_form: PasswordChangeForm[Any] | None = None,
     status: int = 200,
 ) -> HttpResponse:
-    keys = chosen or keys_of(user.keys)
+    keys = keys_of(chosen if chosen is not None else user.keys)
+    password_form = password_form or PasswordChangeForm(user)
+    password_form.fields["old_password"].widget.attrs.pop("autofocus", None)
     context = {
         "form": form or ProfileForm(initial={"display_name": user.get_full_name(), "theme": user.theme}),
         "key_rows": [
@@ -120,6 +122,6 @@ def _page(
             }
             for action, (usual, name) in ACTIONS.items()
         ],
-        "password_form": password_form or PasswordChangeForm(user),
+        "password_form": password_form,
     }
     return render(request, "annotate/profile.html", context, status=status)

@@ -12,7 +12,8 @@ function check() {
     const first = seen.get(field.value);
     const name = first && form.querySelector(`label[for=${first.id}]`).textContent;
     problem.textContent = first ? `Taken by “${name}”; choose another key.` : "";
-    field.setAttribute("aria-invalid", String(Boolean(first)));
+    if (first) field.setAttribute("aria-invalid", "true");
+    else field.removeAttribute("aria-invalid");
     field.closest(".key-row").classList.toggle("is-own", field.value !== field.dataset.usual);
     if (first) isFine = false;
     else seen.set(field.value, field);

@@ -1,0 +1,151 @@
+"""Labels on their way: fetched ahead, offline, signed out, twice, too fast."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import Route, expect
+
+from annotate.models import (
+    Lease,
+    Preference,
+    Study,
+    User,
+)
+from tests.support.browser import OpenContext, OpenPage
+from tests.support.label_screen import open_label, shown, until, wait_for_ahead
+from tests.support.labelling import (
+    assert_slots_add_up,
+    make_pairs,
+)
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+
+
+def test_the_pair_fetched_ahead_is_shown_before_the_server_has_answered(
+    open_page: OpenPage, study: Study, ana: User
+) -> None:
+    make_pairs(study, 3)
+    page = open_label(open_page(ana), study)
+    wait_for_ahead(study, ana)
+    page.wait_for_load_state("networkidle")
+    first = shown(page)
+    held: list[Route] = []
+    page.route("**/judge/", lambda route: held.append(route))
+    page.keyboard.press("1")
+    page.keyboard.press("Enter")
+    assert shown(page) != first
+    expect(page.locator("[data-saved]")).to_contain_text("Saving")
+    assert not Preference.objects.exists()
+    until(lambda: page.evaluate("1") == 1 and len(held) == 1)
+    held[0].continue_()
+    expect(page.locator("[data-saved]")).to_contain_text("Saved")
+    assert Preference.objects.count() == 1
+
+
+def test_a_label_that_cannot_be_sent_is_shown_kept_and_sent_once_later(
+    open_context: OpenContext, study: Study, ana: User
+) -> None:
+    make_pairs(study, 3)
+    context = open_context(ana)
+    page = open_label(context.new_page(), study)
+    wait_for_ahead(study, ana)
+    first = shown(page)
+    context.set_offline(True)
+    page.keyboard.press("2")
+    page.keyboard.press("Enter")
+    expect(page.locator("[data-unsaved]")).to_contain_text("Not saved yet: the server cannot be reached.")
+    assert shown(page) == first
+    expect(page.locator("input[value=right]")).to_be_checked()
+    assert not Preference.objects.exists()
+    page.keyboard.press("0")
+    context.set_offline(False)
+    page.keyboard.press("Enter")
+    expect(page.locator("[data-unsaved]")).to_be_hidden()
+    until(lambda: Preference.objects.count() == 1)
+    assert (Preference.objects.get().pair_id, Preference.objects.get().verdict) == (first, "tie")
+    expect(page.locator(f"#stage [data-pair='{first}']")).to_have_count(0)
+    assert_slots_add_up(study)
+
+
+def test_a_lost_session_keeps_the_label_until_the_person_is_back(
+    open_context: OpenContext, study: Study, ana: User
+) -> None:
+    make_pairs(study, 2)
+    context = open_context(ana)
+    page = open_label(context.new_page(), study)
+    cookies = [cookie for cookie in context.cookies() if cookie["name"] == "sessionid"]
+    context.clear_cookies(name="sessionid")
+    page.keyboard.press("1")
+    page.keyboard.press("Enter")
+    expect(page.locator("[data-unsaved]")).to_contain_text("signed out")
+    expect(page.get_by_text("Sign in in another tab")).to_be_visible()
+    context.add_cookies(cookies)  # type: ignore[arg-type]
+    page.get_by_role("button", name="Try now").click()
+    expect(page.locator("[data-unsaved]")).to_be_hidden()
+    until(lambda: Preference.objects.count() == 1)
+
+
+def test_labels_faster_than_the_answers_never_bring_a_pair_twice(
+    open_page: OpenPage, study: Study, ana: User
+) -> None:
+    make_pairs(study, 4)
+    page = open_label(open_page(ana), study)
+    wait_for_ahead(study, ana)
+    page.wait_for_load_state("networkidle")
+    held: list[Route] = []
+    page.route("**/judge/", lambda route: held.append(route))
+    for _ in range(2):
+        page.keyboard.press("1")
+        page.keyboard.press("Enter")
+    for number in range(2):
+        page.wait_for_timeout(300)
+        held[number].continue_()
+    page.unroute("**/judge/")
+    third = page.locator("#stage [data-pair]:not(.is-sending)")
+    expect(third).to_be_visible()
+    number_of_third = third.get_attribute("data-pair")
+    page.keyboard.press("1")
+    page.keyboard.press("Enter")
+    expect(page.locator(f"#stage [data-pair='{number_of_third}']")).to_have_count(0)
+    until(lambda: Preference.objects.count() == 3)
+    assert_slots_add_up(study)
+
+
+def test_an_answer_that_got_lost_does_not_make_a_second_label(
+    open_page: OpenPage, study: Study, ana: User
+) -> None:
+    make_pairs(study, 2)
+    page = open_label(open_page(ana), study)
+    lost: list[int] = []
+
+    def lose_the_first_answer(route: Route) -> None:
+        if lost:
+            return route.continue_()
+        route.fetch()
+        lost.append(1)
+        return route.abort()
+
+    page.route("**/judge/", lose_the_first_answer)
+    page.keyboard.press("1")
+    page.keyboard.press("Enter")
+    expect(page.locator("[data-saved]")).to_contain_text("Saved", timeout=10_000)
+    assert Preference.objects.count() == 1
+    assert_slots_add_up(study)
+
+
+def test_two_tabs_show_the_same_pair_and_label_it_once(
+    open_context: OpenContext, study: Study, ana: User
+) -> None:
+    make_pairs(study, 3)
+    context = open_context(ana)
+    one, other = open_label(context.new_page(), study), open_label(context.new_page(), study)
+    assert shown(one) == shown(other)
+    for page, key in ((one, "1"), (other, "2")):
+        page.bring_to_front()
+        page.keyboard.press(key)
+        page.keyboard.press("Enter")
+        page.wait_for_timeout(400)
+    expect(other.locator("[data-problem-line]")).to_contain_text("labelled this pair already")
+    assert Preference.objects.count() == 1
+    assert Lease.objects.filter(annotator=ana).count() <= 2
+    assert_slots_add_up(study)
