@@ -82,9 +82,19 @@ def test_demonstrations_are_learnt_and_recorded_step_by_step(
     losses = [metrics.loss for metrics in read_demonstration_metrics(run.metrics)]
     assert len(losses) == result.steps == 12
     assert sum(losses[-3:]) < sum(losses[:3]) - 0.5
+    accuracies = [metrics.mean_token_accuracy for metrics in read_demonstration_metrics(run.metrics)]
+    assert sum(accuracies[-3:]) > sum(accuracies[:3])
     assert (result.stage, result.used, result.loss_last) == ("sft", 9, losses[-1])
     for values in read_json_lines(run.metrics):
-        assert {"step", "epoch", "loss", "grad_norm", "learning_rate", "tokens_per_second"} <= set(values)
+        assert {
+            "step",
+            "epoch",
+            "loss",
+            "mean_token_accuracy",
+            "grad_norm",
+            "learning_rate",
+            "tokens_per_second",
+        } <= set(values)
 
 
 def test_the_loss_is_the_mean_over_the_batch_s_completion_tokens_and_leaves_prompts_alone(
@@ -95,7 +105,7 @@ def test_the_loss_is_the_mean_over_the_batch_s_completion_tokens_and_leaves_prom
     indices = (0, 1, 2)
     learnt = batch_backward(job, indices=indices, step=0)
     total = torch.zeros(())
-    tokens = 0
+    tokens = hits = 0
     expected = gradients(job.policy)
     job.weights.forget_gradients()
     for index in indices:
@@ -106,9 +116,11 @@ def test_the_loss_is_the_mean_over_the_batch_s_completion_tokens_and_leaves_prom
         logits = job.policy(input_ids=ids).logits[0, :-1]
         total = total + nn.functional.cross_entropy(logits, labels[0, 1:], ignore_index=-100, reduction="sum")
         tokens += len(item.completion)
+        hits += int((logits.argmax(1) == labels[0, 1:]).sum())
     torch.autograd.backward(total / tokens)
     found = sum(one.nll for one in learnt) / sum(one.completion_tokens for one in learnt)
     assert found == pytest.approx(float(total / tokens), rel=1e-5)
+    assert sum(one.hits for one in learnt) == hits
     for name, gradient in gradients(job.policy).items():
         assert torch.allclose(gradient, expected[name], rtol=1e-4, atol=1e-6), name
 

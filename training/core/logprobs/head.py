@@ -20,15 +20,21 @@ class Head:
 
 
 def chunked_token_logps(
-    hidden: Tensor, *, head: Head, targets: Tensor, chunk_tokens: int | None = None
+    hidden: Tensor,
+    *,
+    head: Head,
+    targets: Tensor,
+    chunk_tokens: int | None = None,
+    hits: Tensor | None = None,
 ) -> Tensor:
     """log softmax(logits)[target] in float32, shape (n,); hidden (n, d), targets (n,).
 
     No logits outlive their chunk. The gradient is taken chunk by chunk too; a frozen head gets none, and the
-    one with respect to hidden is left behind by the forward pass where it will be asked for.
+    one with respect to hidden is left behind by the forward pass where it will be asked for. `hits`, bool,
+    (n,), is filled with whether each target was the likeliest token.
     """
     chunk = chunk_tokens or max(1, CHUNK_NUMBERS // len(head.weight))
-    logps: Tensor = _ChunkedLogps.apply(hidden, head.weight, head.bias, targets, head.cap, chunk)
+    logps: Tensor = _ChunkedLogps.apply(hidden, head.weight, head.bias, targets, head.cap, chunk, hits)
     return logps
 
 
@@ -44,6 +50,7 @@ class _ChunkedLogps(torch.autograd.Function):
         targets: Tensor,
         cap: float | None,
         chunk: int,
+        hits: Tensor | None,
     ) -> Tensor:
         ctx.head, ctx.chunk = Head(weight=weight, bias=bias, cap=cap), chunk
         logps = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
@@ -53,6 +60,8 @@ class _ChunkedLogps(torch.autograd.Function):
             logits = _logits(hidden[rows], head=ctx.head)
             every = torch.log_softmax(logits, dim=1, dtype=torch.float32)
             logps[rows] = every.gather(1, targets[rows, None])[:, 0]
+            if hits is not None:
+                hits[rows] = every.argmax(1) == targets[rows]
             if slopes is not None:
                 slope = _slope(every, logits=logits, targets=targets[rows], cap=cap)
                 torch.mm(slope.to(weight.dtype), weight, out=slopes[rows])
@@ -67,7 +76,7 @@ class _ChunkedLogps(torch.autograd.Function):
         head_gradients: tuple[Tensor | None, Tensor | None] = (None, None)
         if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
             head_gradients = _head_gradients(hidden, gradient=gradient, targets=targets, ctx=ctx)
-        return hidden_gradient, *head_gradients, None, None, None
+        return hidden_gradient, *head_gradients, None, None, None, None
 
 
 def _head_gradients(

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
 from training.core.logprobs.paths import logps_path, row_logps
@@ -48,15 +49,22 @@ def completions_token_logps(
     *,
     completions: Sequence[tuple[TokenIds, TokenIds]],
     chunk_tokens: int | None = None,
+    hits: Tensor | None = None,
 ) -> tuple[Tensor, ...]:
-    """`completion_token_logps` of several (prompt, completion), in one pass where the model can."""
-    if not logps_path(policy).shares_prompt:
-        return tuple(
-            completion_token_logps(policy, prompt=prompt, completion=completion, chunk_tokens=chunk_tokens)
-            for prompt, completion in completions
-        )
-    row = shared_row([(prompt, (completion,)) for prompt, completion in completions])
-    return row_logps(policy, row=row, chunk_tokens=chunk_tokens).split(row.lengths)
+    """`completion_token_logps` of several (prompt, completion), in one pass where the model can.
+
+    `hits`, bool, of all completions' tokens in order, is filled with whether each was the likeliest one.
+    """
+    lengths = [len(completion) for _, completion in completions]
+    if logps_path(policy).shares_prompt:
+        row = shared_row([(prompt, (completion,)) for prompt, completion in completions])
+        every = row_logps(policy, row=row, chunk_tokens=chunk_tokens, hits=hits)
+        return torch.split(every, lengths)
+    parts = [None] * len(lengths) if hits is None else torch.split(hits, lengths)
+    return tuple(
+        row_logps(policy, row=plain_row(prompt, completion=completion), chunk_tokens=chunk_tokens, hits=part)
+        for (prompt, completion), part in zip(completions, parts, strict=True)
+    )
 
 
 def plain_pair_logps(

@@ -45,10 +45,15 @@ def logps_path(policy: nn.Module) -> LogpsPath:
     return _paths[model]
 
 
-def row_logps(policy: nn.Module, *, row: Row, chunk_tokens: int | None = None) -> Tensor:
-    """The log-probs of the row's targets, float32, (n,); a row of several segments needs a sharing model."""
+def row_logps(
+    policy: nn.Module, *, row: Row, chunk_tokens: int | None = None, hits: Tensor | None = None
+) -> Tensor:
+    """The log-probs of the row's targets, float32, (n,); a row of several segments needs a sharing model.
+
+    `hits`, bool, (n,) on the model's device, is filled with whether each target was the likeliest token.
+    """
     path = logps_path(policy)
-    return _row_logps(causal_model(policy), row=row, path=path, chunk_tokens=chunk_tokens)
+    return _row_logps(causal_model(policy), row=row, path=path, chunk_tokens=chunk_tokens, hits=hits)
 
 
 def token_logps(logits: Tensor, *, targets: Tensor) -> Tensor:
@@ -58,13 +63,24 @@ def token_logps(logits: Tensor, *, targets: Tensor) -> Tensor:
     return chosen_logits - logits.logsumexp(dim=1)
 
 
-def _row_logps(model: nn.Module, *, row: Row, path: LogpsPath, chunk_tokens: int | None = None) -> Tensor:
+def _row_logps(
+    model: nn.Module,
+    *,
+    row: Row,
+    path: LogpsPath,
+    chunk_tokens: int | None = None,
+    hits: Tensor | None = None,
+) -> Tensor:
     row = row.to(next(model.parameters()).device)
     if path.head is None:
         logits = model(input_ids=row.ids[None], use_cache=False).logits[0]
+        if hits is not None:
+            hits.copy_(logits[row.kept].argmax(1) == row.targets)
         return token_logps(logits[row.kept], targets=row.targets)
     hidden = _hidden(model, row=row, segments=path.shares_prompt)[row.kept]
-    return chunked_token_logps(hidden, head=path.head, targets=row.targets, chunk_tokens=chunk_tokens)
+    return chunked_token_logps(
+        hidden, head=path.head, targets=row.targets, chunk_tokens=chunk_tokens, hits=hits
+    )
 
 
 def _hidden(model: Any, *, row: Row, segments: bool) -> Tensor:

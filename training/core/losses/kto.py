@@ -9,17 +9,16 @@ from training.core.run.config import LossSettings
 def kto_loss(log_ratio: Tensor, *, desirable: Tensor, z: Tensor, settings: LossSettings) -> Tensor:
     """λ_D·(1 − σ(β(h − z))) where `desirable` (bool) holds, else λ_U·(1 − σ(β(z − h))), shape (examples,).
 
-    Equations 7 and 8 of arXiv:2402.01306 (their λ_y − v(x, y)). `log_ratio` is h of each example, shape
+    Equation 7 of arXiv:2402.01306 (their λ_y − v(x, y)). `log_ratio` is h of each example, shape
     (examples,); z, a scalar from `reference_point`, takes no gradient.
     """
-    weight = {True: settings.desirable_weight, False: settings.undesirable_weight}
-    if weight[True] is None or weight[False] is None:
+    desirable_weight, undesirable_weight = settings.desirable_weight, settings.undesirable_weight
+    if desirable_weight is None or undesirable_weight is None:
         raise ValueError("kto needs desirable_weight and undesirable_weight")
     advantage = settings.beta * (log_ratio - z.detach())
     # 1 − σ(a) is σ(−a), which keeps its digits where σ(a) is nearly 1.
-    return torch.where(
-        desirable, weight[True] * torch.sigmoid(-advantage), weight[False] * torch.sigmoid(advantage)
-    )
+    good, bad = torch.sigmoid(-advantage), torch.sigmoid(advantage)
+    return torch.where(desirable, desirable_weight * good, undesirable_weight * bad)
 
 
 def reference_point(mismatched_log_ratios: Tensor) -> Tensor:

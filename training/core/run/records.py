@@ -87,12 +87,14 @@ class Evaluation(Figures):
 class DemonstrationMetrics:
     """One optimiser step of stage sft: its batch before the update, and the update itself.
 
-    `loss` is the mean negative log-likelihood (nats) of the batch's completion tokens.
+    `loss` is the mean negative log-likelihood (nats) of the batch's completion tokens, `mean_token_accuracy`
+    the share of them that were the likeliest ones.
     """
 
     step: int
     epoch: float
     loss: float
+    mean_token_accuracy: float
     grad_norm: float
     learning_rate: float
     tokens_per_second: float

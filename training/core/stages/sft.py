@@ -58,9 +58,13 @@ class SftRun:
 
 @dataclass(frozen=True)
 class Learnt:
-    """A demonstration before the step's update: its summed NLL in nats, and its lengths in tokens."""
+    """A demonstration before the step's update: its summed NLL in nats, and how many tokens it has.
+
+    `hits` of its completion's tokens were the likeliest ones.
+    """
 
     nll: float
+    hits: int
     completion_tokens: int
     tokens: int
 
@@ -110,13 +114,15 @@ def train_step(job: SftRun, *, step: int) -> DemonstrationMetrics:
     began = time.monotonic()
     rate = set_rate(job, step=step)
     learnt = batch_backward(job, indices=job.plan.batch(step), step=step)
-    loss = sum(one.nll for one in learnt) / sum(one.completion_tokens for one in learnt)
+    tokens = sum(one.completion_tokens for one in learnt)
+    loss = sum(one.nll for one in learnt) / tokens
     check_finite(loss, name="loss", step=step, job=job)
     norm = update(job, step=step)
     metrics = DemonstrationMetrics(
         step=step + 1,
         epoch=(step + 1) / job.plan.steps_per_epoch,
         loss=loss,
+        mean_token_accuracy=sum(one.hits for one in learnt) / tokens,
         grad_norm=norm,
         learning_rate=rate,
         tokens_per_second=sum(one.tokens for one in learnt) / (time.monotonic() - began),
@@ -146,24 +152,31 @@ def _passes(job: SftRun, *, indices: Sequence[int], total: int, where: str) -> l
     size = job.config.optimizer.pairs_per_pass or 1
     for start in range(0, len(indices), size):
         raise_if_stopped(where=where)
-        group = [job.items[index] for index in indices[start : start + size]]
-        logps = completions_token_logps(
-            job.policy,
-            completions=[(item.prompt, item.completion) for item in group],
-            chunk_tokens=job.config.chunk_tokens,
-        )
-        torch.autograd.backward(-torch.cat(logps).sum() / total)
-        job.weights.collect_gradients()
-        found += [_learnt(item, logps=one) for item, one in zip(group, logps, strict=True)]
+        found += _pass(job, group=[job.items[index] for index in indices[start : start + size]], total=total)
     return found
 
 
-def _learnt(item: EncodedCompletion, *, logps: torch.Tensor) -> Learnt:
-    return Learnt(
-        nll=-float(logps.detach().sum()),
-        completion_tokens=len(item.completion),
-        tokens=len(item.prompt) + len(item.completion),
+def _pass(job: SftRun, *, group: Sequence[EncodedCompletion], total: int) -> list[Learnt]:
+    """Add the gradient of some demonstrations' −Σ log π / total to the weights."""
+    lengths = [len(item.completion) for item in group]
+    hits = torch.zeros(sum(lengths), dtype=torch.bool, device=next(job.policy.parameters()).device)
+    logps = completions_token_logps(
+        job.policy,
+        completions=[(item.prompt, item.completion) for item in group],
+        chunk_tokens=job.config.chunk_tokens,
+        hits=hits,
     )
+    torch.autograd.backward(-torch.cat(logps).sum() / total)
+    job.weights.collect_gradients()
+    return [
+        Learnt(
+            nll=-float(one.detach().sum()),
+            hits=int(hit.sum()),
+            completion_tokens=len(item.completion),
+            tokens=len(item.prompt) + len(item.completion),
+        )
+        for item, one, hit in zip(group, logps, torch.split(hits, lengths), strict=True)
+    ]
 
 
 def _examples(
@@ -211,4 +224,4 @@ def _result(job: SftRun, *, position: Position) -> RunResult:
 
 
 def _shown(metrics: DemonstrationMetrics) -> str:
-    return f"loss {metrics.loss:.4f}"
+    return f"loss {metrics.loss:.4f}  accuracy {metrics.mean_token_accuracy:.2f}"
