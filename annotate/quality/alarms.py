@@ -1,6 +1,7 @@
 """Which figures of label quality deserve a sentence, and what it says. Pure.
 
-A figure alarms only when its whole 95 % interval lies beyond the level, so a handful of labels never does.
+A figure alarms only when its whole 95 % interval lies beyond the level, and those of gold pairs and repeats
+only from ten of them on: a handful of labels never does.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from annotate.quality.statistics import Alpha, Share
 LOW_ALPHA = 0.2
 ALPHA_PAIRS = 30
 LOW_GOLD = 0.8
+CHECKS = 10
 LOW_CONSISTENCY = 0.8
 HIGH_TIES = 0.5
 HIGH_BOTH_BAD = 0.5
@@ -69,8 +71,13 @@ def alarms_of(figures: QualityFigures, *, whose: str) -> tuple[Alarm, ...]:
     return tuple(alarm for alarm in found if alarm is not None)
 
 
+def percent(share: float) -> str:
+    """Return a share as the pages write it, with a space that does not break."""
+    return f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
+
+
 def _gold(gold: Share, *, whose: str) -> Alarm | None:
-    if not gold.is_below(LOW_GOLD):
+    if gold.total < CHECKS or not gold.is_below(LOW_GOLD):
         return None
     return Alarm(
         "gold",
@@ -80,7 +87,7 @@ def _gold(gold: Share, *, whose: str) -> Alarm | None:
 
 
 def _consistency(consistency: Share, *, whose: str) -> Alarm | None:
-    if not consistency.is_below(LOW_CONSISTENCY):
+    if consistency.total < CHECKS or not consistency.is_below(LOW_CONSISTENCY):
         return None
     return Alarm(
         "consistency",
@@ -105,8 +112,8 @@ def _left(left: Share, *, whose: str) -> Alarm | None:
     side, share = ("left", left.share) if left.share > 0.5 else ("right", 1 - left.share)
     return Alarm(
         "left",
-        f"{whose} chose the {side} side in {share:.0%} of {left.total} choices. Sides are shuffled, so this "
-        "is a habit of the eye; over the whole study it cancels out.",
+        f"{whose} chose the {side} side in {percent(share)} of {left.total} choices. Sides are shuffled, "
+        "so this is a habit of the eye; over the whole study it cancels out.",
     )
 
 
@@ -115,7 +122,7 @@ def _longer(longer: Share, *, whose: str) -> Alarm | None:
         return None
     return Alarm(
         "longer",
-        f"{whose} chose the longer response in {longer.share:.0%} of {longer.total} choices. A model "
+        f"{whose} chose the longer response in {percent(longer.share)} of {longer.total} choices. A model "
         "trained on that learns to write more; say in the guidelines what length is worth.",
     )
 
@@ -135,6 +142,6 @@ def _often(share: Share, *, figure: str, what: str, level: float, whose: str) ->
         return None
     return Alarm(
         figure,
-        f"{whose} said “{what}” in {share.share:.0%} of {share.total} labels. Such pairs teach little; "
+        f"{whose} said “{what}” in {percent(share.share)} of {share.total} labels. Such pairs teach little; "
         "sampling at a higher temperature makes responses differ more.",
     )

@@ -19,6 +19,7 @@ class ShownVote:
     strength: str
     saw_left: str
     edit: SafeString | None
+    seconds: float | None
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ def _vote(vote: Preference, *, pair: Pair) -> ShownVote:
         strength=STRENGTHS.get(vote.strength or 0, ""),
         saw_left=vote.shown_left.upper(),
         edit=_edit(vote, pair=pair),
+        seconds=None if vote.duration_ms is None else vote.duration_ms / 1000,
     )
 
 
