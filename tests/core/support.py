@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from training.core.data.encode import EncodedPair, EncodingRules, encode_pairs
-from training.core.logprobs.pairs import pair_logps_function
+from training.core.distributed import ALONE
 from training.core.losses.select import uses_reference
 from training.core.model.loading import (
     encoding_rules,
@@ -25,7 +25,7 @@ from training.core.run.weights import trained_weights
 from training.core.stages.job import DpoRun
 from training.core.stages.preferences import PreferenceData
 from training.core.stages.preparation import plan_of
-from training.core.stages.references import reference_logps
+from training.core.stages.references import reference_of
 
 END = 257
 WORDS = ("river", "because", "small", "often", "light", "never", "house", "idea", "blue", "sings")
@@ -78,10 +78,8 @@ def load_job(run: RunDirectory, *, weights_seed: int | None = None) -> DpoRun:
     if weights_seed is not None:
         shake(policy, seed=weights_seed)
     weights = trained_weights(policy)
-    pair_logps = pair_logps_function(policy)
-    references = None
-    if uses_reference(settings.loss):
-        references = reference_logps(policy, pairs=pairs, pair_logps=pair_logps)
+    reference = reference_of(run, config=settings, base=base, policy=policy, ranks=ALONE)
+    references = reference.of_pairs(pairs) if uses_reference(settings.loss) else None
     return DpoRun(
         run=run,
         config=settings,
@@ -89,9 +87,7 @@ def load_job(run: RunDirectory, *, weights_seed: int | None = None) -> DpoRun:
         policy=policy,
         weights=weights,
         optimizer=torch.optim.AdamW(weights.parameters, lr=1e-3, weight_decay=0.0),
-        data=PreferenceData(
-            items=pairs, references=references, loss=settings.loss, policy=policy, pair_logps=pair_logps
-        ),
+        data=PreferenceData(items=pairs, references=references, loss=settings.loss, policy=policy),
         heldout=None,
         plan=plan_of(settings, pairs=len(pairs)),
         receipt=Receipt(examples=len(pairs), used=len(pairs), steps=0, left_out=()),

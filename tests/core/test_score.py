@@ -105,3 +105,31 @@ def test_an_interrupted_scoring_goes_on_where_it_was(
     run_score(run, config=read_config(run.config))
     assert len(computed) == 2
     assert list(read_json_lines(run.scores)) == list(read_json_lines(whole.scores))
+
+
+def test_what_a_ledger_knows_of_the_reference_is_not_computed_again(
+    tmp_path: Path, base_folder: Path, adapter: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (tmp_path / name for name in ("first", "second"))
+    for path in (first, second):
+        run = scored(path, base=base_folder, parent=adapter)
+        values = json.loads(run.config.read_text())
+        run.config.write_text(json.dumps({**values, "ledger": str(tmp_path / "shared.sqlite")}))
+    run_score(RunDirectory(first), config=read_config(first / "config.json"))
+    monkeypatch.setattr("training.core.logprobs.reference._Prompt.logps", None)
+    run_score(RunDirectory(second), config=read_config(second / "config.json"))
+    assert (second / "scores.jsonl").read_text() == (first / "scores.jsonl").read_text()
+
+
+def test_the_result_tells_how_far_the_policy_is_from_the_reference(
+    tmp_path: Path, base_folder: Path, adapter: Path
+) -> None:
+    run = scored(tmp_path / "run", base=base_folder, parent=adapter)
+    run_score(run, config=read_config(run.config))
+    records = list(read_scores(run.scores))
+    result = RunResult.from_json(json.loads(run.result.read_text()))
+    log_ratios = [record.policy_logp - record.reference_logp for record in records]
+    assert result.log_ratio == pytest.approx(sum(log_ratios) / len(records))
+    assert result.log_ratio_per_token == pytest.approx(
+        sum(log_ratios) / sum(record.tokens for record in records)
+    )

@@ -57,7 +57,7 @@ def test_every_loss_of_pairs_raises_its_margin(tmp_path: Path, base_folder: Path
 def test_a_loss_without_a_reference_asks_for_none(
     tmp_path: Path, base_folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr(preparation, "reference_logps", None)
+    monkeypatch.setattr("training.core.stages.references.open_ledger", None)
     run = write_run(
         tmp_path / "run", base=base_folder, examples=[example(0), example(1)], loss=loss_settings(name)
     )

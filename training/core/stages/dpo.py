@@ -10,11 +10,12 @@ from training.core.run import checkpoints
 from training.core.run.checkpoints import Position
 from training.core.run.config import RunConfig, config_warnings
 from training.core.run.directory import RunDirectory
-from training.core.run.files import append_lines, keep_lines, write_json_lines
+from training.core.run.files import append_lines, write_json_lines
 from training.core.run.records import Evaluation, StepMetrics, read_evaluations
 from training.core.stages.closing import finish
 from training.core.stages.evaluation import best, evaluate, is_due, patience_is_over
 from training.core.stages.job import DpoRun, all_looks
+from training.core.stages.loop import restore, save
 from training.core.stages.preparation import prepare
 from training.core.stages.references import check_step_zero
 from training.core.stages.step import margin_record, start_record, train_step
@@ -41,26 +42,13 @@ def run_dpo(run: RunDirectory, *, config: RunConfig, ranks: Ranks = ALONE) -> No
 
 
 def _start_or_go_on(job: DpoRun) -> Reached:
-    """Where the newest whole checkpoint was, restored, or the start; records of later steps are cut."""
-    start = checkpoints.start_of(job.run)
-    (position, *_) = job.ranks.together(
-        lambda: checkpoints.load_checkpoint(
-            job.run, start=start, weights=job.weights, optimizer=job.optimizer
-        )
-    )
-    job.ranks.on_main(lambda: _cut_records(job.run, step=position.step))
+    """Where the newest whole checkpoint was, restored, with its evaluations; or the start, checked."""
+    position = restore(job)
     if position.step == 0:
         job.ranks.together(lambda: check_step_zero(job))
         _first_look(job)
-    else:
-        say(f"going on after step {position.step} of {job.plan.steps}")
     evaluations = job.ranks.on_main(lambda: tuple(read_evaluations(job.run.metrics)))
     return Reached(position=position, evaluations=evaluations)
-
-
-def _cut_records(run: RunDirectory, *, step: int) -> None:
-    for record in (run.metrics, run.margins):
-        keep_lines(record, wanted=lambda values: values["step"] <= step)
 
 
 def _first_look(job: DpoRun) -> None:
@@ -92,11 +80,11 @@ def _train(job: DpoRun, *, reached: Reached) -> Reached:
                 reached = replace(reached, position=position)
                 reached = _evaluated(job, reached=reached)
                 if _checkpoint_is_due(job, reached=reached):
-                    _save(job, position=reached.position)
+                    save(job, position=reached.position)
                 shown.advance(_figures(metrics))
         except RunStoppedError:
             if reached.position.step > 0:
-                _save(job, position=reached.position)
+                save(job, position=reached.position)
             raise
     return reached
 
@@ -131,14 +119,6 @@ def _evaluated(job: DpoRun, *, reached: Reached) -> Reached:
 def _checkpoint_is_due(job: DpoRun, *, reached: Reached) -> bool:
     step = reached.position.step
     return step % job.config.checkpoint_every == 0 or _is_over(job, reached=reached)
-
-
-def _save(job: DpoRun, *, position: Position) -> None:
-    job.ranks.on_main(
-        lambda: checkpoints.save_checkpoint(
-            job.run, position=position, weights=job.weights, optimizer=job.optimizer
-        )
-    )
 
 
 def _figures(metrics: StepMetrics) -> str:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from training.core.data.encode import EncodedPair
 from training.core.diagnostics import Look, SideLook
-from training.core.logprobs.pairs import PairLogpsFunction, PairTokenLogps
+from training.core.logprobs.pairs import PairTokenLogps, group_logps
 from training.core.losses.inputs import PairLogps
 from training.core.losses.select import preference_loss, uses_reference
 from training.core.model.loading import reference_mode
@@ -26,8 +26,8 @@ class PreferenceData:
     references: tuple[PairTokenLogps, ...] | None
     loss: LossSettings
     policy: nn.Module
-    pair_logps: PairLogpsFunction
     pairs_per_pass: int = 1
+    chunk_tokens: int | None = None
 
     def looks(
         self,
@@ -76,21 +76,16 @@ class PreferenceData:
         """The first pair's per-token log-probs: the policy's, the reference's now, the reference's as
         stored.
         """
-        pair = self.items[0]
-        parts = {"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected}
         with torch.no_grad():
-            live = self.pair_logps(self.policy, **parts)
+            (live,) = self._live([0])
         with reference_mode(self.policy):
-            again = self.pair_logps(self.policy, **parts)
+            (again,) = self._live([0])
         stored = live if self.references is None else self.references[0]
         return _joined(live), _joined(again), _joined(stored)
 
-    def _live(self, group: Sequence[int]) -> list[PairTokenLogps]:
+    def _live(self, group: Sequence[int]) -> tuple[PairTokenLogps, ...]:
         pairs = [self.items[index] for index in group]
-        return [
-            self.pair_logps(self.policy, prompt=pair.prompt, chosen=pair.chosen, rejected=pair.rejected)
-            for pair in pairs
-        ]
+        return group_logps(self.policy, pairs=pairs, chunk_tokens=self.chunk_tokens)
 
     def _sums(self, group: Sequence[int], *, live: Sequence[PairTokenLogps]) -> PairLogps:
         pairs = [self.items[index] for index in group]

@@ -4,7 +4,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from training.core.data.encode import (
     EncodedPair,
@@ -17,13 +16,12 @@ from training.core.data.encode import (
 from training.core.data.examples import EncodedExamples
 from training.core.distributed import Ranks
 from training.core.errors import TrainingError
-from training.core.logprobs.pairs import PairLogpsFunction, pair_logps_function, shared_pair_logps
+from training.core.logprobs.paths import logps_path
 from training.core.losses.select import uses_reference
 from training.core.model.loading import (
     encoding_rules,
     find_base,
     load_base,
-    load_policy,
     load_tokenizer,
 )
 from training.core.process import raise_if_stopped
@@ -31,15 +29,17 @@ from training.core.progress import say
 from training.core.run.config import RunConfig
 from training.core.run.directory import Receipt, RunDirectory
 from training.core.run.files import write_json
-from training.core.run.weights import recompute_activations, trained_weights
+from training.core.run.weights import trainable_policy, trained_weights
 from training.core.stages.heldout import split_by_prompt
 from training.core.stages.job import Data, DpoRun
 from training.core.stages.preferences import PreferenceData
-from training.core.stages.references import completion_references, reference_logps
+from training.core.stages.references import Reference, reference_of
 from training.core.stages.schedule import Plan
 from training.core.stages.unpaired import UnpairedData, mismatches
 
 Encoded = EncodedPair | EncodedUnpaired
+# On a CPU a pair a pass is fastest (docs/decisions/trainer-speed.md).
+PAIRS_PER_PASS = 1
 
 
 def prepare(run: RunDirectory, *, config: RunConfig, ranks: Ranks) -> DpoRun:
@@ -52,11 +52,11 @@ def prepare(run: RunDirectory, *, config: RunConfig, ranks: Ranks) -> DpoRun:
     rules = encoding_rules(config, base=base, tokenizer=tokenizer)
     training, heldout, receipt = _examples(run, config=config, tokenizer=tokenizer, rules=rules, ranks=ranks)
     raise_if_stopped(where="before the model was loaded")
-    policy = _policy(config, model=load_base(config, base=base))
+    policy = trainable_policy(config, model=load_base(config, base=base))
     weights = trained_weights(policy)
-    pair_logps = pair_logps_function(policy)
-    if pair_logps is not shared_pair_logps:
-        say("this model's attention cannot share a prompt between completions; computing it twice per pair")
+    if not (path := logps_path(policy)).shares_prompt:
+        say(f"a pair's prompt is computed twice: {path.reason}")
+    reference = reference_of(run, config=config, base=base, policy=policy, ranks=ranks)
     return DpoRun(
         run=run,
         config=config,
@@ -68,8 +68,8 @@ def prepare(run: RunDirectory, *, config: RunConfig, ranks: Ranks) -> DpoRun:
             lr=config.optimizer.learning_rate,
             weight_decay=config.optimizer.weight_decay,
         ),
-        data=_data(training, config=config, policy=policy, pair_logps=pair_logps),
-        heldout=_data(heldout, config=config, policy=policy, pair_logps=pair_logps) if heldout else None,
+        data=_data(training, config=config, reference=reference),
+        heldout=_data(heldout, config=config, reference=reference) if heldout else None,
         plan=plan_of(config, pairs=len(training)),
         receipt=receipt,
         ranks=ranks,
@@ -139,49 +139,32 @@ def _check_split(training: tuple[Encoded, ...], *, heldout: tuple[Encoded, ...],
         )
 
 
-def _policy(config: RunConfig, *, model: nn.Module) -> nn.Module:
-    """The model with what is trained of it marked: an adapter, or every weight."""
-    if config.trainable == "full":
-        policy = model.requires_grad_(True)
-    else:
-        policy = load_policy(config, model=model, trainable=True)
-    if config.gradient_checkpointing:
-        recompute_activations(policy)
-    return policy
-
-
-def _data(
-    items: tuple[Encoded, ...], *, config: RunConfig, policy: nn.Module, pair_logps: PairLogpsFunction
-) -> Data:
-    pairs = tuple(item for item in items if isinstance(item, EncodedPair))
+def _data(items: tuple[Encoded, ...], *, config: RunConfig, reference: Reference) -> Data:
     if config.loss.name == "kto":
         unpaired = tuple(item for item in items if isinstance(item, EncodedUnpaired))
-        return _unpaired_data(unpaired, config=config, policy=policy)
-    references = None
-    if uses_reference(config.loss):
-        references = reference_logps(policy, pairs=pairs, pair_logps=pair_logps)
+        return _unpaired_data(unpaired, config=config, reference=reference)
+    pairs = tuple(item for item in items if isinstance(item, EncodedPair))
     return PreferenceData(
         items=pairs,
-        references=references,
+        references=reference.of_pairs(pairs) if uses_reference(config.loss) else None,
         loss=config.loss,
-        policy=policy,
-        pair_logps=pair_logps,
-        pairs_per_pass=config.optimizer.pairs_per_pass or 1,
+        policy=reference.policy,
+        pairs_per_pass=config.optimizer.pairs_per_pass or PAIRS_PER_PASS,
+        chunk_tokens=config.chunk_tokens,
     )
 
 
 def _unpaired_data(
-    items: tuple[EncodedUnpaired, ...], *, config: RunConfig, policy: nn.Module
+    items: tuple[EncodedUnpaired, ...], *, config: RunConfig, reference: Reference
 ) -> UnpairedData:
     mismatched = mismatches(items, max_length=config.max_length)
-    references = completion_references(
-        policy, completions=[(item.prompt, item.completion) for item in (*items, *mismatched)]
-    )
+    logps = reference.of_completions([(item.prompt, item.completion) for item in (*items, *mismatched)])
     return UnpairedData(
         items=items,
-        references=references[: len(items)],
+        references=logps[: len(items)],
         mismatches=mismatched,
-        mismatch_references=references[len(items) :],
+        mismatch_references=logps[len(items) :],
         loss=config.loss,
-        policy=policy,
+        policy=reference.policy,
+        chunk_tokens=config.chunk_tokens,
     )

@@ -1,50 +1,85 @@
-"""The frozen reference's log-probs of a run's examples, and the check that it is what the losses take it
-for.
-"""
+"""The frozen reference's log-probs of a run's examples, from the ledger, and the check of the first step."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
 
 from torch import Tensor, nn
 
-from training.core.data.encode import EncodedPair
+from training.core.distributed import Ranks
 from training.core.errors import TrainingError
-from training.core.logprobs.pairs import PairLogpsFunction, PairTokenLogps, completion_token_logps
-from training.core.model.loading import reference_mode
-from training.core.process import raise_if_stopped
-from training.core.progress import progress, say
-from training.core.run.directory import TokenIds
+from training.core.logprobs.ledger import Ledger, open_ledger
+from training.core.logprobs.pairs import PairTokenLogps, PairTokens
+from training.core.logprobs.reference import reference_completion_logps, reference_logps
+from training.core.model.loading import BaseModel
+from training.core.progress import Progress, progress, say
+from training.core.run.config import RunConfig
+from training.core.run.directory import RunDirectory, TokenIds
 from training.core.stages.job import DpoRun
 
-# How far a fresh adapter, or the reference asked twice, may be from nothing: nats per token, by dtype.
+# How far a fresh adapter, or the reference asked twice, may be from nothing: nats per token, by dtype. The
+# ledger's values come from other shapes than a training row's, and in bfloat16 a shape rounds in its own way.
 NOISE = {"float32": 1e-4, "bfloat16": 0.05}
+Item = TypeVar("Item")
+Logps = TypeVar("Logps")
+Compute = Callable[[Sequence[Item], Ledger, Progress], tuple[Logps, ...]]
 
 
-def reference_logps(
-    policy: nn.Module, *, pairs: tuple[EncodedPair, ...], pair_logps: PairLogpsFunction
-) -> tuple[PairTokenLogps, ...]:
-    """The reference's per-token log-probs of every pair, once per run."""
-    computed = []
-    with progress("reference", total=len(pairs)) as shown, reference_mode(policy):
-        for pair in pairs:
-            raise_if_stopped(where="before the first step")
-            computed.append(
-                pair_logps(policy, prompt=pair.prompt, chosen=pair.chosen, rejected=pair.rejected)
-            )
-            shown.advance()
-    return tuple(computed)
+@dataclass(frozen=True)
+class Reference:
+    """Where the reference's log-probs of a run come from: its ledger, filled by all ranks together."""
+
+    policy: nn.Module
+    ledger: Path
+    sha256: str
+    dtype: str
+    ranks: Ranks
+
+    def of_pairs(self, pairs: Sequence[PairTokens]) -> tuple[PairTokenLogps, ...]:
+        """Per-token log-probs of every pair, float32, on the CPU."""
+        return self._of(
+            pairs,
+            compute=lambda items, ledger, shown: reference_logps(
+                self.policy, pairs=items, ledger=ledger, shown=shown
+            ),
+        )
+
+    def of_completions(self, completions: Sequence[tuple[TokenIds, TokenIds]]) -> tuple[Tensor, ...]:
+        """Per-token log-probs of every (prompt, completion), float32, on the CPU."""
+        return self._of(
+            completions,
+            compute=lambda items, ledger, shown: reference_completion_logps(
+                self.policy, completions=items, ledger=ledger, shown=shown
+            ),
+        )
+
+    def _of(self, items: Sequence[Item], *, compute: Compute[Item, Logps]) -> tuple[Logps, ...]:
+        """What `compute` gives for all items; several ranks fill the ledger together, then each reads it."""
+        if self.ranks.size > 1:
+            self.ranks.together(lambda: len(self._computed(self.ranks.share(items), compute=compute)))
+        return self._computed(items, compute=compute)
+
+    def _computed(self, items: Sequence[Item], *, compute: Compute[Item, Logps]) -> tuple[Logps, ...]:
+        self.ledger.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            open_ledger(self.ledger, reference=self.sha256, dtype=self.dtype) as ledger,
+            progress("reference", total=len(items)) as shown,
+        ):
+            return compute(items, ledger, shown)
 
 
-def completion_references(
-    policy: nn.Module, *, completions: Sequence[tuple[TokenIds, TokenIds]]
-) -> tuple[Tensor, ...]:
-    """The reference's per-token log-probs of every (prompt, completion)."""
-    computed = []
-    with progress("reference", total=len(completions)) as shown, reference_mode(policy):
-        for prompt, completion in completions:
-            raise_if_stopped(where="before the first step")
-            computed.append(completion_token_logps(policy, prompt=prompt, completion=completion))
-            shown.advance()
-    return tuple(computed)
+def reference_of(
+    run: RunDirectory, *, config: RunConfig, base: BaseModel, policy: nn.Module, ranks: Ranks
+) -> Reference:
+    """The run's reference; its ledger is the configured file, or ledger.sqlite in the run directory."""
+    return Reference(
+        policy=policy,
+        ledger=run.path / (config.ledger or "ledger.sqlite"),
+        sha256=base.sha256,
+        dtype=config.dtype,
+        ranks=ranks,
+    )
 
 
 def check_step_zero(job: DpoRun) -> None:

@@ -1,13 +1,14 @@
 """Stage score: log-probs of given completions under policy and reference, without training."""
 
 import time
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from training.core.data.encode import EncodedCompletion, encode_completions
-from training.core.data.examples import EncodedExamples
 from training.core.distributed import ALONE, Ranks
 from training.core.logprobs.pairs import completion_token_logps
 from training.core.model.loading import (
@@ -18,15 +19,32 @@ from training.core.model.loading import (
     load_policy,
     load_tokenizer,
     parent_sha256,
-    reference_mode,
 )
 from training.core.process import raise_if_stopped
 from training.core.progress import progress, say
 from training.core.run.config import RunConfig
-from training.core.run.directory import RunDirectory
+from training.core.run.directory import Receipt, RunDirectory
 from training.core.run.files import append_lines, keep_lines, sha256_of_file, write_json
 from training.core.run.records import RunResult, ScoreRecord, read_scores
+from training.core.stages.references import reference_of
 from training.core.versions import library_versions
+
+# Completions between two moments at which the records are written down, on each rank.
+AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class ScoreRun:
+    """What scoring needs: completions, the reference's log-probs of each, and the policy."""
+
+    run: RunDirectory
+    config: RunConfig
+    base: BaseModel
+    policy: nn.Module
+    completions: tuple[EncodedCompletion, ...]
+    references: tuple[Tensor, ...]
+    receipt: Receipt
+    ranks: Ranks
 
 
 def run_score(run: RunDirectory, *, config: RunConfig, ranks: Ranks = ALONE) -> None:
@@ -35,75 +53,113 @@ def run_score(run: RunDirectory, *, config: RunConfig, ranks: Ranks = ALONE) -> 
     Without a parent adapter the policy is the reference, so both log-probs are one and the same number.
     """
     began = time.monotonic()
-    base = find_base(config)
-    encoded = _usable_completions(run, config=config, base=base)
-    policy = load_base(config, base=base)
-    if config.parent_adapter is not None:
-        policy = load_policy(config, model=policy, trainable=False)
-    keep_lines(run.scores, wanted=lambda _: True)
-    done = {(record.id, record.index) for record in read_scores(run.scores)}
-    with progress("score", total=len(encoded.items), done=len(done)) as shown:
-        for completion in encoded.items:
-            if (completion.id, completion.index) not in done:
-                raise_if_stopped(where=f"after {shown.done} of {shown.total} completions")
-                record = score_completion(policy, completion=completion)
-                append_lines(run.scores, values=[asdict(record)])
-                shown.advance()
-    seconds = time.monotonic() - began
-    write_json(
-        run.result, value=asdict(_result(run, config=config, base=base, encoded=encoded, seconds=seconds))
-    )
-    say(f"finished: {len(encoded.items)} completions scored")
+    job = _prepared(run, config=config, ranks=ranks)
+    done = ranks.on_main(lambda: _already_scored(run))
+    left = [
+        place
+        for place, completion in enumerate(job.completions)
+        if (completion.id, completion.index) not in done
+    ]
+    _score(job, left=left)
+    ranks.on_main(lambda: _finish(job, seconds=time.monotonic() - began))
 
 
-def score_completion(policy: nn.Module, *, completion: EncodedCompletion) -> ScoreRecord:
+def score_completion(job: ScoreRun, *, place: int) -> ScoreRecord:
     """Summed float32 log-probs of one completion under the policy and under the reference."""
-    prompt, tokens = completion.prompt, completion.completion
-    with torch.no_grad():
-        policy_logp = float(completion_token_logps(policy, prompt=prompt, completion=tokens).sum())
-    reference_logp = policy_logp
-    if hasattr(policy, "peft_config"):
-        with reference_mode(policy):
-            reference_logp = float(completion_token_logps(policy, prompt=prompt, completion=tokens).sum())
+    raise_if_stopped(where=f"at completion {place + 1} of {len(job.completions)}")
+    completion = job.completions[place]
+    reference_logp = policy_logp = float(job.references[place].sum())
+    if job.config.parent_adapter is not None:
+        with torch.no_grad():
+            live = completion_token_logps(
+                job.policy,
+                prompt=completion.prompt,
+                completion=completion.completion,
+                chunk_tokens=job.config.chunk_tokens,
+            )
+        policy_logp = float(live.sum())
     return ScoreRecord(
         id=completion.id,
         index=completion.index,
-        tokens=len(tokens),
+        tokens=len(completion.completion),
         policy_logp=policy_logp,
         reference_logp=reference_logp,
     )
 
 
+def _prepared(run: RunDirectory, *, config: RunConfig, ranks: Ranks) -> ScoreRun:
+    base = find_base(config)
+    completions, receipt = _usable_completions(run, config=config, base=base, ranks=ranks)
+    policy = load_base(config, base=base)
+    if config.parent_adapter is not None:
+        policy = load_policy(config, model=policy, trainable=False)
+    reference = reference_of(run, config=config, base=base, policy=policy, ranks=ranks)
+    return ScoreRun(
+        run=run,
+        config=config,
+        base=base,
+        policy=policy,
+        completions=completions,
+        references=reference.of_completions([(item.prompt, item.completion) for item in completions]),
+        receipt=receipt,
+        ranks=ranks,
+    )
+
+
 def _usable_completions(
-    run: RunDirectory, *, config: RunConfig, base: BaseModel
-) -> EncodedExamples[EncodedCompletion]:
+    run: RunDirectory, *, config: RunConfig, base: BaseModel, ranks: Ranks
+) -> tuple[tuple[EncodedCompletion, ...], Receipt]:
     tokenizer = load_tokenizer(base)
     rules = encoding_rules(config, base=base, tokenizer=tokenizer)
     encoded = encode_completions(run.examples, tokenizer=tokenizer, rules=rules)
-    write_json(run.receipt, value=asdict(encoded.receipt(steps=0)))
+    receipt = encoded.receipt(steps=0)
+    if ranks.main:
+        write_json(run.receipt, value=asdict(receipt))
     if not encoded.items:
         raise encoded.none_usable()
-    return encoded
+    return encoded.items, receipt
 
 
-def _result(
-    run: RunDirectory,
-    *,
-    config: RunConfig,
-    base: BaseModel,
-    encoded: EncodedExamples[EncodedCompletion],
-    seconds: float,
-) -> RunResult:
-    receipt = encoded.receipt(steps=0)
-    return RunResult(
-        stage=config.stage,
-        examples=receipt.examples,
-        used=receipt.used,
+def _already_scored(run: RunDirectory) -> set[tuple[str, int]]:
+    """The completions of an earlier attempt, once its unfinished last line is cut."""
+    keep_lines(run.scores, wanted=lambda _: True)
+    return {(record.id, record.index) for record in read_scores(run.scores)}
+
+
+def _score(job: ScoreRun, *, left: Sequence[int]) -> None:
+    """Score the completions at the given places, each rank its share; write the records in their order."""
+    total = len(job.completions)
+    with progress("score", total=total, done=total - len(left)) as shown:
+        for start in range(0, len(left), AT_ONCE * job.ranks.size):
+            part = left[start : start + AT_ONCE * job.ranks.size]
+            _score_part(job, places=part)
+            shown.advance(by=len(part))
+
+
+def _score_part(job: ScoreRun, *, places: Sequence[int]) -> None:
+    def own() -> list[ScoreRecord]:
+        return [score_completion(job, place=place) for place in job.ranks.share(places)]
+
+    records = job.ranks.in_order(job.ranks.together(own))
+    job.ranks.on_main(lambda: append_lines(job.run.scores, values=[asdict(record) for record in records]))
+
+
+def _finish(job: ScoreRun, *, seconds: float) -> None:
+    records = list(read_scores(job.run.scores))
+    log_ratios = [record.policy_logp - record.reference_logp for record in records]
+    result = RunResult(
+        stage=job.config.stage,
+        examples=job.receipt.examples,
+        used=job.receipt.used,
         steps=0,
         seconds=seconds,
-        base_sha256=base.sha256,
-        examples_sha256=sha256_of_file(run.examples),
-        config_sha256=sha256_of_file(run.config),
+        base_sha256=job.base.sha256,
+        examples_sha256=sha256_of_file(job.run.examples),
+        config_sha256=sha256_of_file(job.run.config),
         versions=library_versions(),
-        parent_sha256=parent_sha256(config),
+        parent_sha256=parent_sha256(job.config),
+        log_ratio=fmean(log_ratios),
+        log_ratio_per_token=sum(log_ratios) / sum(record.tokens for record in records),
     )
+    write_json(job.run.result, value=asdict(result))
+    say(f"finished: {len(records)} completions scored, mean log-ratio {fmean(log_ratios):+.3f} nats")

@@ -1,17 +1,13 @@
 """One optimiser step of stage dpo: the batch's gradient, the update, and the figures before it."""
 
-import math
 import time
 from dataclasses import asdict
 
-from torch import nn
-
 from training.core.diagnostics import Look, figures_of
-from training.core.errors import TrainingError
 from training.core.run.files import append_lines
 from training.core.run.records import MarginRecord, StepMetrics
 from training.core.stages.job import DpoRun, batch_looks
-from training.core.stages.schedule import learning_rate_at
+from training.core.stages.loop import check_finite, set_rate, update
 
 
 def train_step(job: DpoRun, *, step: int) -> StepMetrics:
@@ -21,16 +17,9 @@ def train_step(job: DpoRun, *, step: int) -> StepMetrics:
     weights and optimiser are then as before the step.
     """
     began = time.monotonic()
-    rate = learning_rate_at(step, steps=job.plan.steps, settings=job.config.optimizer)
-    for group in job.optimizer.param_groups:
-        group["lr"] = rate
+    rate = set_rate(job, step=step)
     looks = batch_backward(job, step=step)
-    most = job.config.optimizer.max_grad_norm
-    norm = float(nn.utils.clip_grad_norm_(job.weights.parameters, most))
-    _check_finite(norm, name="gradient", step=step, job=job)
-    job.optimizer.step()
-    job.weights.forget_gradients()
-    job.weights.publish()
+    norm = update(job, step=step)
     if job.ranks.main:
         append_lines(job.run.margins, values=[_margin(job, look, step=step).as_json() for look in looks])
     return StepMetrics(
@@ -38,7 +27,7 @@ def train_step(job: DpoRun, *, step: int) -> StepMetrics:
         step=step + 1,
         epoch=(step + 1) / job.plan.steps_per_epoch,
         grad_norm=norm,
-        grad_clipped=float(norm > most),
+        grad_clipped=float(norm > job.config.optimizer.max_grad_norm),
         learning_rate=rate,
         tokens_per_second=sum(look.tokens for look in looks) / (time.monotonic() - began),
         time=time.time(),
@@ -53,7 +42,7 @@ def batch_backward(job: DpoRun, *, step: int) -> list[Look]:
     where = f"after step {step} of {job.plan.steps}"
     looks = batch_looks(job, job.plan.batch(step), where=where)
     for look in looks:
-        _check_finite(look.loss, name="loss", step=step, job=job)
+        check_finite(look.loss, name="loss", step=step, job=job)
     return looks
 
 
@@ -80,11 +69,3 @@ def start_record(id: str) -> MarginRecord:
 def _margin(job: DpoRun, look: Look, *, step: int) -> MarginRecord:
     name = job.data.items[look.index].id
     return margin_record(look, id=name, epoch=job.plan.epoch(step) + 1, step=step + 1)
-
-
-def _check_finite(value: float, *, name: str, step: int, job: DpoRun) -> None:
-    if not math.isfinite(value):
-        raise TrainingError(
-            f"the {name} of step {step + 1} is {value}; lower learning_rate "
-            f"({job.config.optimizer.learning_rate:g}) or look at that step's pairs, then start a new run"
-        )

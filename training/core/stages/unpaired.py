@@ -38,6 +38,7 @@ class UnpairedData:
     mismatch_references: tuple[Tensor, ...]
     loss: LossSettings
     policy: nn.Module
+    chunk_tokens: int | None = None
 
     def looks(
         self,
@@ -99,7 +100,9 @@ class UnpairedData:
         return float(torch.stack(losses).mean())
 
     def _logps(self, prompt: TokenIds, *, completion: TokenIds) -> Tensor:
-        return completion_token_logps(self.policy, prompt=prompt, completion=completion)
+        return completion_token_logps(
+            self.policy, prompt=prompt, completion=completion, chunk_tokens=self.chunk_tokens
+        )
 
     def _loss(self, log_ratio: Tensor, *, index: int, point: float) -> Tensor:
         return kto_loss(
