@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest
 
-from annotate.models import Membership, Role, Study, User
+from annotate.models import Membership, Pair, Role, Study, User
 from annotate.prepared import prepare
 
 _membership = prepare(
     lambda user, slug: Membership.objects.select_related("study").filter(user_id=user, study__slug=slug)
 )
+_pair = prepare(lambda pair, study: Pair.objects.filter(pk=pair, study_id=study))
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,14 @@ class StudyAccess:
     def context(self, section: str) -> dict[str, object]:
         """What `study_base.html` needs."""
         return {"study": self.study, "role": self.role.value, "section": section}
+
+
+def pair_or_404(pair_id: int, *, access: StudyAccess) -> Pair:
+    """Return a pair of the study; raises Http404 where the study has none with this number."""
+    pair = _pair.first(pair=pair_id, study=access.study.pk)
+    if pair is None:
+        raise Http404
+    return pair
 
 
 def study_access(request: HttpRequest, slug: str, *roles: Role) -> StudyAccess:

@@ -6,6 +6,7 @@ Images become their description, so that a page never loads anything that a mode
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import nh3
@@ -26,6 +27,8 @@ CLASSES = {"code": re.compile(r"language-[\w+#.-]{1,30}"), "span": re.compile(r"
 URL_SCHEMES = {"http", "https", "mailto"}
 # Markdown of a few hundred KB can take seconds to parse; text beyond this is shown as it is.
 MAX_CHARACTERS = 100_000
+# The HTML of texts up to this length is kept for a while; longer ones would fill the memory.
+KEPT_CHARACTERS = 10_000
 
 
 def _image_as_text(renderer: Any, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
@@ -60,9 +63,13 @@ def render_markdown(text: str, *, is_document: bool = False) -> SafeString:
     In a chat a line break is a line break; in a document, as Markdown has it, a paragraph's lines flow
     together.
     """
-    parser = _document if is_document else _chat
     if len(text) > MAX_CHARACTERS:
         return mark_safe(f"<p>{escape(text)}</p>")
+    return _rendered_before(text, is_document) if len(text) <= KEPT_CHARACTERS else _render(text, is_document)
+
+
+def _render(text: str, is_document: bool) -> SafeString:
+    parser = _document if is_document else _chat
     cleaned = nh3.clean(
         parser.render(text),
         tags=TAGS,
@@ -72,3 +79,7 @@ def render_markdown(text: str, *, is_document: bool = False) -> SafeString:
         link_rel="nofollow noopener noreferrer",
     )
     return mark_safe(cleaned)
+
+
+# A pair is shown to several people, and again after an undo. The text is the key: nothing can be stale.
+_rendered_before = lru_cache(maxsize=1024)(_render)

@@ -10,12 +10,13 @@ import uuid
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
-from annotate.access import StudyAccess, study_access
+from annotate.access import StudyAccess, pair_or_404, study_access
 from annotate.errors import LabelRefused
 from annotate.forms import JudgementForm, stored_edit, stored_verdict
+from annotate.gate import one_at_a_time
 from annotate.key_map import key_help, keys_of
 from annotate.markdown import render_markdown
 from annotate.models import Flag, Pair, Preference, Role, Side
@@ -44,6 +45,7 @@ def label(request: HttpRequest, slug: str) -> HttpResponse:
 
 
 @require_GET
+@one_at_a_time
 def label_next(request: HttpRequest, slug: str) -> HttpResponse:
     """A fragment: the next pair, or with `?after=PAIR` the one after the pair on the screen (204: none)."""
     access = study_access(request, slug, *LABELLERS)
@@ -58,10 +60,11 @@ def label_next(request: HttpRequest, slug: str) -> HttpResponse:
 
 
 @require_POST
+@one_at_a_time
 def label_judge(request: HttpRequest, slug: str, pair_id: int) -> HttpResponse:
     """Record a verdict; the answer is the next pair."""
     access = study_access(request, slug, *LABELLERS)
-    pair = get_object_or_404(Pair, pk=pair_id, study=access.study)
+    pair = pair_or_404(pair_id, access=access)
     form = JudgementForm(request.POST)
     left_side = side_of_token(request.POST.get("shown", ""), pair_id=pair.pk, annotator_id=access.user.pk)
     if not form.is_valid() or left_side is None:
@@ -81,10 +84,11 @@ def label_judge(request: HttpRequest, slug: str, pair_id: int) -> HttpResponse:
 
 
 @require_POST
+@one_at_a_time
 def label_skip(request: HttpRequest, slug: str, pair_id: int) -> HttpResponse:
     """Pass on a pair; the answer is the next one."""
     access = study_access(request, slug, *LABELLERS)
-    pair = get_object_or_404(Pair, pk=pair_id, study=access.study)
+    pair = pair_or_404(pair_id, access=access)
     try:
         skip_pair(pair=pair, annotator=access.user)
     except LabelRefused as refusal:
@@ -93,6 +97,7 @@ def label_skip(request: HttpRequest, slug: str, pair_id: int) -> HttpResponse:
 
 
 @require_POST
+@one_at_a_time
 def label_undo(request: HttpRequest, slug: str) -> HttpResponse:
     """Take back the last label or skip; the answer is its pair, on the same sides."""
     access = study_access(request, slug, *LABELLERS)

@@ -1,7 +1,7 @@
 """A study of any size for measuring: `python -m benchmarks.web.study --pairs 100000 --annotators 20`.
 
-Works on the database of STUDIO_HOME or DATABASE_URL and prints, as JSON, what the clients need. The pairs share
-a pool of prompts and responses; every pair is a row of its own, written by one statement.
+Works on the database of STUDIO_HOME or DATABASE_URL and prints, as JSON, what the clients need. The pairs
+share a pool of prompts and responses; every pair is a row of its own, written by one statement.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import json
 import os
+import uuid
 from dataclasses import dataclass
 
 import django
@@ -22,10 +23,12 @@ RESPONSES_PER_PROMPT = 4
 class BenchmarkStudy:
     """Where to label and as whom: one session key for each annotator."""
 
+    study_id: int
     slug: str
     pairs: int
     judged: int
     sessions: tuple[str, ...]
+    annotators: tuple[int, ...]
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self))
@@ -33,22 +36,28 @@ class BenchmarkStudy:
     @classmethod
     def from_json(cls, text: str) -> BenchmarkStudy:
         fields = json.loads(text)
-        return cls(**{**fields, "sessions": tuple(fields["sessions"])})
+        return cls(
+            **{**fields, "sessions": tuple(fields["sessions"]), "annotators": tuple(fields["annotators"])}
+        )
 
 
-def build_study(*, pairs: int, annotators: int, overlap: int, judged: int) -> BenchmarkStudy:
+def build_study(
+    *, pairs: int, annotators: int, overlap: int, judged: int, lease_seconds: int
+) -> BenchmarkStudy:
     """Make a study in which the first annotator has labelled the first `judged` pairs of the queue."""
     from django.db import connection, transaction
 
-    from annotate.models import Role, User
+    from annotate.models import Role, Study, User
     from annotate.services.studies import add_member, create_study
 
     lead = User.objects.filter(username="bench-lead").first() or User.objects.create_user("bench-lead")
     study = create_study(
-        name=f"{pairs} pairs, {judged} judged", lead=lead, guidelines="Prefer what helps.", labels_per_pair=overlap
+        name=f"{pairs} pairs, {judged} judged, {uuid.uuid4().hex[:6]}",
+        lead=lead,
+        guidelines="Prefer what helps.",
+        labels_per_pair=overlap,
     )
-    study.practice_pairs, study.repeat_share = 0, 0.0
-    study.save()
+    Study.objects.filter(pk=study.pk).update(lease_seconds=lease_seconds)
     people = []
     for number in range(annotators):
         name = f"bench-{study.pk}-{number}"
@@ -61,7 +70,8 @@ def build_study(*, pairs: int, annotators: int, overlap: int, judged: int) -> Be
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
     sessions = tuple(_session_of(person) for person in people)
-    return BenchmarkStudy(slug=study.slug, pairs=pairs, judged=judged, sessions=sessions)
+    ids = tuple(person.pk for person in people)
+    return BenchmarkStudy(study.pk, study.slug, pairs, judged, sessions, ids)
 
 
 def _write_texts(study: object, *, pairs: int) -> tuple[int, int, int]:
@@ -102,8 +112,13 @@ def _write_pairs(
     """Write the pairs; the ids of a pool were given in one statement, so that they follow each other."""
     count, first_prompt, first_response = prompts
     values = {
-        **{"study": study_id, "pairs": pairs, "overlap": overlap, "count": count, "prompt": first_prompt},
-        **{"response": first_response, "per": RESPONSES_PER_PROMPT},
+        "study": study_id,
+        "pairs": pairs,
+        "overlap": overlap,
+        "count": count,
+        "prompt": first_prompt,
+        "response": first_response,
+        "per": RESPONSES_PER_PROMPT,
     }
     # 0.6180… times n, modulo 1, spreads evenly whatever the number of pairs.
     cursor.execute(  # type: ignore[attr-defined]
@@ -120,8 +135,8 @@ def _write_pairs(
 
 def _insert_head() -> str:
     columns = (
-        "study_id, prompt_id, response_a_id, response_b_id, purpose, batch, state, labels_wanted, slots_taken, "
-        "priority, order_key, created_at"
+        "study_id, prompt_id, response_a_id, response_b_id, purpose, batch, state, labels_wanted, "
+        "slots_taken, priority, order_key, created_at"
     )
     return f"INSERT INTO annotate_pair ({columns}) {_NUMBERS}"
 
@@ -163,6 +178,7 @@ def main() -> None:
     parser.add_argument("--annotators", type=int, default=20)
     parser.add_argument("--overlap", type=int, default=1)
     parser.add_argument("--judged", type=int, default=0)
+    parser.add_argument("--lease-seconds", type=int, default=900)
     options = parser.parse_args()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "dpo_studio.settings")
     django.setup()

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import random
 
-WORDS = (
-    "the of and a to in is that it was for on are as with they at be this from have or by one had not but "
-    "what all were when we there can an your which their said if do will each about how up out them then "
-    "she many some so these would other into has more her two like him see time could no make than first "
-    "been its who now people my made over did down only way find use may water long little very after words "
-    "called just where most know answer reason light model learn question because number result example"
-).split()
+TEXT = """
+the of and a to in is that it was for on are as with they at be this from have or by one had not but
+what all were when we there can an your which their said if do will each about how up out them then
+she many some so these would other into has more her two like him see time could no make than first
+been its who now people my made over did down only way find use may water long little very after
+words called just where most know answer reason light model learn question because number result
+example
+"""
+WORDS = TEXT.split()
 
 
 def response_text(number: int) -> str:
-    """Return response `number`: 100 to 200 words in paragraphs, half of the time with a list and bold words."""
+    """Return response `number`: 100 to 200 words, every second time with a list and bold words."""
     chance = random.Random(number)
     length = chance.randint(100, 200)
     sentences = []

@@ -73,7 +73,7 @@ def _web(studio: StudioEnvironment) -> Program:
             "--workers",
             "2",
         ),
-        *("--threads", "8", "--graceful-timeout", "3", "--no-control-socket", "--access-logfile", "-"),
+        *("--threads", "4", "--graceful-timeout", "3", "--no-control-socket", "--access-logfile", "-"),
     )
     return Program("web", command, stop_seconds=5)
 
