@@ -54,12 +54,8 @@ def test_hostile_output_is_harmless(open_page: OpenPage, study: Study, ana: User
         page.wait_for_timeout(300)
         assert page.evaluate("window.harmed") is None, address
         assert page.evaluate("getComputedStyle(document.body).display") != "none"
-        assert (
-            page.locator(
-                "main iframe, main img, main style, main script:not([type='application/json'])"
-            ).count()
-            == 0
-        )
+        assert page.locator("main iframe, main img, main style").count() == 0
+        assert page.locator("main script:not([type='application/json'])").count() == 0
         assert page.locator("main a[href^='javascript']").count() == 0
     page.goto(pages[0])
     page.get_by_text("Raw text").click()
