@@ -9,6 +9,7 @@ from annotate.markdown import render_markdown
 from annotate.models import Lease, Membership, Pair, Preference, Side, Study, User, Verdict
 from annotate.services.checks import templates
 from annotate.services.locks import lock_annotator
+from annotate.services.queue import release_lease
 
 SHOWN_NAMES = {Verdict.TIE: "Tie", Verdict.BOTH_BAD: "Both are bad"}
 
@@ -58,16 +59,19 @@ def practice_total(study: Study) -> int:
 
 
 def restart_practice(*, study: Study, annotator: User) -> int:
-    """Let somebody practise once more; what they said the last time is put aside. Returns how many wait."""
+    """Let somebody practise once more, now: what they hold goes back, what they said last time is put aside.
+
+    Returns how many practice pairs wait.
+    """
     with transaction.atomic():
         lock_annotator(annotator)
+        held = Lease.objects.select_related("pair").filter(annotator=annotator, pair__study=study)
+        for lease in held.order_by("pair_id"):
+            release_lease(pair=lease.pair, annotator=annotator)
         copies = Pair.objects.filter(
             study=study, purpose=Pair.Purpose.PRACTICE, reserved_for=annotator, state=Pair.State.OPEN
         )
-        Lease.objects.filter(pair__in=copies).delete()
-        labelled = list(copies.filter(preferences__isnull=False).values_list("pk", flat=True))
-        copies.exclude(pk__in=labelled).update(state=Pair.State.WITHDRAWN, slots_taken=0)
-        Pair.objects.filter(pk__in=labelled).update(state=Pair.State.WITHDRAWN)
+        copies.update(state=Pair.State.WITHDRAWN)
         Membership.objects.filter(study=study, user=annotator).update(practice_done_at=None)
     return practice_total(study)
 

@@ -11,7 +11,7 @@ def make_known(study: Study, purpose: Pair.Purpose, *, number: int = 1, verdict:
     return add_known_pair(
         study=study,
         purpose=purpose,
-        prompt=f"{purpose.label} question {number}?",
+        prompt=f"Question number {number} of its own?",
         response_a=f"The right answer {number}.",
         response_b=f"The wrong answer {number}.",
         verdict=verdict.value,
