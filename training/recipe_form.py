@@ -20,6 +20,7 @@ class NumberSetting:
     usual: str
     help: str
     whole: bool = False
+    optional: bool = False
 
     def field(self) -> forms.Field:
         kind = forms.IntegerField if self.whole else forms.FloatField
@@ -28,7 +29,11 @@ class NumberSetting:
         mode = "numeric" if self.whole else "decimal"
         widget = forms.TextInput(attrs={"inputmode": mode, "autocomplete": "off"})
         return kind(
-            label=self.label, help_text=self.help, widget=widget, error_messages=dict.fromkeys(SAID, say)
+            label=self.label,
+            help_text=self.help,
+            widget=widget,
+            required=not self.optional,
+            error_messages=dict.fromkeys(SAID, say),
         )
 
     def fault(self, value: float) -> str:
@@ -160,8 +165,53 @@ ROUNDS = (
         whole=True,
     ),
 )
-NUMBERS = SAMPLING + TRAINING + ROUNDS
-GROUPS = {"Sampling": SAMPLING, "Training": TRAINING, "Rounds": ROUNDS}
+# Their ranges are the trainer's, which the service asks.
+ANY = (float("-inf"), float("inf"))
+LOSS = (
+    NumberSetting(
+        "label_smoothing",
+        "Label smoothing ε",
+        *ANY,
+        "0.1",
+        "For cDPO and robust DPO: the chance that a label is wrong, from 0 to below 0.5.",
+        optional=True,
+    ),
+    NumberSetting(
+        "gamma",
+        "SimPO's γ",
+        *ANY,
+        "half of β",
+        "For SimPO, whose β is about 2: the margin that is asked for, 0 at least.",
+        optional=True,
+    ),
+    NumberSetting(
+        "orpo_lambda",
+        "ORPO's λ",
+        *ANY,
+        "0.1",
+        "For ORPO: weight of the preference beside the SFT loss, above 0. ORPO has no β.",
+        optional=True,
+    ),
+    NumberSetting(
+        "nu",
+        "ν of ties",
+        *ANY,
+        "3 for Rao–Kupper, 1 for Davidson",
+        "For the losses with ties: how common ties are. Rao–Kupper: above 1; Davidson: above 0.",
+        optional=True,
+    ),
+    NumberSetting(
+        "nll_alpha",
+        "α of NLL",
+        *ANY,
+        "0.2 to 1",
+        "Adds α × the negative log-likelihood of the chosen response: against chosen responses becoming less "
+        "likely. Every loss but ORPO takes it; empty adds nothing.",
+        optional=True,
+    ),
+)
+NUMBERS = SAMPLING + TRAINING + LOSS + ROUNDS
+GROUPS = {"Sampling": SAMPLING, "Training": TRAINING, "Loss": LOSS, "Rounds": ROUNDS}
 
 
 class RecipeForm(forms.Form):
@@ -176,6 +226,13 @@ class RecipeForm(forms.Form):
         choices=Recipe.Dtype.choices,
         label="Precision",
         help_text="Of the base model while training. The adapter itself is always trained in float32.",
+    )
+
+    loss = forms.ChoiceField(
+        choices=Recipe.Loss.choices,
+        label="Loss",
+        help_text="What a run minimises. DPO unless there is a reason; those with ties also learn from ties. "
+        "An empty parameter below is the loss's usual one; one that the loss does not use is refused.",
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -197,15 +254,18 @@ class RecipeForm(forms.Form):
     def groups(self) -> dict[str, list[forms.BoundField]]:
         """Return the fields under their headings."""
         numbers = {title: [self[setting.name] for setting in settings] for title, settings in GROUPS.items()}
+        numbers["Loss"].insert(0, self["loss"])
         return {"Model": [self["base_model"], self["dtype"]], **numbers}
 
 
 def recipe_values(recipe: Recipe) -> dict[str, Any]:
     """Return the recipe as the form's initial values, small numbers as people write them."""
-    names = ["base_model", "dtype", *(setting.name for setting in NUMBERS)]
+    names = ["base_model", "dtype", "loss", *(setting.name for setting in NUMBERS)]
     return {name: readable(getattr(recipe, name)) for name in names}
 
 
 def readable(value: Any) -> Any:
     """Return a float with all its digits, yet 5e-5 rather than 5e-05; other values as they are."""
+    if value is None:
+        return ""
     return repr(value).replace("e-0", "e-") if isinstance(value, float) else value

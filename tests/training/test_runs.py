@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from django.db import connections
+from pytest_django.fixtures import SettingsWrapper
 
 from annotate.models import Study, Verdict
 from tests.training.factories import attempt_of, make_study
@@ -128,6 +130,15 @@ def test_finished_run_becomes_a_policy_that_is_sampled_next(run: Run) -> None:
     assert notice == "Round 1 is trained; new pairs come when a lead opens round 2."
     log = (absolute(run.directory) / "train.log").read_text()
     assert "step 2/2" in log
+
+
+def test_two_processes_train_when_the_launcher_is_torchrun(run: Run, settings: SettingsWrapper) -> None:
+    settings.TRAIN_LAUNCHER = f"{sys.executable} -m torch.distributed.run --standalone --nproc-per-node 2"
+    run_and_publish(claim_of(run))
+    run.refresh_from_db()
+    assert run.policy is not None
+    assert run.result is not None
+    assert run.result["steps"] == 2
 
 
 def test_failure_of_the_trainer_is_told_in_its_own_words(run: Run) -> None:

@@ -13,6 +13,21 @@ class Recipe(models.Model):
         BFLOAT16 = "bfloat16", "bfloat16"
         FLOAT32 = "float32", "float32"
 
+    class Loss(models.TextChoices):
+        """The trainer's losses of pairs (training/core/losses)."""
+
+        DPO = "dpo", "DPO"
+        CDPO = "cdpo", "cDPO: labels are wrong with a known chance"
+        ROBUST = "robust", "Robust DPO: the same, without its bias"
+        IPO = "ipo", "IPO: a fixed margin, per token"
+        IPO_SUM = "ipo_sum", "IPO: a fixed margin, summed"
+        HINGE = "hinge", "Hinge: stops at margin 1"
+        DPO_NORM = "dpo_norm", "Length-normalised DPO"
+        SIMPO = "simpo", "SimPO: no reference, per token"
+        ORPO = "orpo", "ORPO: no reference, with SFT"
+        RAO_KUPPER = "rao_kupper", "DPO with ties (Rao–Kupper)"
+        DAVIDSON = "davidson", "DPO with ties (Davidson)"
+
     study = models.OneToOneField(Study, on_delete=models.CASCADE, related_name="recipe")
     base_model = models.CharField(
         max_length=500, help_text="A local folder or a Hugging Face id: the SFT reference."
@@ -33,7 +48,13 @@ class Recipe(models.Model):
         help_text="Responses drawn per held-out prompt from every policy.",
     )
 
+    loss = models.CharField(max_length=20, choices=Loss.choices, default=Loss.DPO)
     beta = models.FloatField(default=0.1, validators=[MinValueValidator(ABOVE_ZERO)])
+    label_smoothing = models.FloatField(null=True, blank=True)
+    gamma = models.FloatField(null=True, blank=True)
+    orpo_lambda = models.FloatField(null=True, blank=True)
+    nu = models.FloatField(null=True, blank=True)
+    nll_alpha = models.FloatField(null=True, blank=True)
     learning_rate = models.FloatField(default=5e-5, validators=[MinValueValidator(ABOVE_ZERO)])
     epochs = models.PositiveSmallIntegerField(
         default=2, validators=[MinValueValidator(1), MaxValueValidator(100)]

@@ -17,6 +17,8 @@ SERIES = (
     "rewards/margins",
     "rewards/chosen",
     "rewards/rejected",
+    "log_ratio_per_token/chosen",
+    "log_ratio_per_token/rejected",
     "logps/chosen",
     "logps/rejected",
     "grad_norm",
@@ -67,7 +69,8 @@ def parsed(line: str) -> dict[str, Any] | None:
         row = json.loads(line)
     except json.JSONDecodeError:
         return None
-    return row if isinstance(row, dict) and isinstance(row.get("step"), int) else None
+    is_step = isinstance(row, dict) and isinstance(row.get("step"), int) and "eval_loss" not in row
+    return row if is_step else None
 
 
 def curves_of(rows: list[dict[str, Any]]) -> Curves:

@@ -59,6 +59,7 @@ def flat_settings(values: dict[str, Any], *, prefix: str = "") -> list[Setting]:
 
 RECEIPT_WORDS = {
     "usable": "Preferences trained on",
+    "ties_used": "of them ties",
     "left_out.ties": "left out: ties",
     "left_out.both_bad": "left out: both bad",
     "left_out.conflicts": "left out: votes without a majority",

@@ -9,11 +9,29 @@ from django.db import transaction
 
 from annotate.models import User
 from annotate.services.audit import record_audit
+from training.core.errors import ConfigError
+from training.core.run.config import (
+    LOSS_KEYS,
+    TIE_LOSSES,
+    LossSettings,
+    OptimizerSettings,
+    RunConfig,
+    config_warnings,
+    parse_config,
+)
 from training.models import Policy, Recipe
 from training.services.base_models import BaseModelError, check_base_model
 from training.serving.command import MAX_LORA_RANK
 
 LOW_BETA = 0.05
+# The recipe's optional parameters of a loss, and what config.json calls them.
+LOSS_FIELDS = {
+    "label_smoothing": "label_smoothing",
+    "gamma": "gamma",
+    "orpo_lambda": "lambda",
+    "nu": "nu",
+    "nll_alpha": "nll_alpha",
+}
 FIXED_BY_FIRST_POLICY = {"lora_r": "LoRA rank", "lora_alpha": "LoRA α"}
 
 
@@ -47,15 +65,49 @@ def check_recipe(recipe: Recipe) -> None:
     recipe.full_clean(exclude=["study"], validate_unique=False)
 
 
+def loss_settings(recipe: Recipe) -> LossSettings:
+    """Return the recipe's loss as the trainer reads it. Raises ConfigError with the trainer's own sentence.
+
+    An empty parameter is the loss's default; β goes along where the loss has one.
+    """
+    values: dict[str, Any] = {"name": recipe.loss}
+    if "beta" in LOSS_KEYS.get(recipe.loss, ()):
+        values["beta"] = recipe.beta
+    for field, key in LOSS_FIELDS.items():
+        if (value := getattr(recipe, field)) is not None:
+            values[key] = value
+    return parse_config({"base_model": "any", "loss": values}).loss
+
+
+def uses_ties(recipe: Recipe) -> bool:
+    """Return whether the recipe's loss learns from ties."""
+    return recipe.loss in TIE_LOSSES
+
+
+def _loss_faults(recipe: Recipe) -> dict[str, str]:
+    try:
+        loss_settings(recipe)
+    except ConfigError as error:
+        said = str(error)
+        field = next((field for field, key in LOSS_FIELDS.items() if f"loss.{key} " in said), "loss")
+        return {("beta" if said.startswith("β") else field): f"{said}."}
+    return {}
+
+
 def recipe_warnings(recipe: Recipe) -> list[str]:
     """Return what works but tends to go wrong."""
-    if recipe.beta < LOW_BETA:
+    if recipe.loss == Recipe.Loss.DPO and recipe.beta < LOW_BETA:
         return [f"β = {recipe.beta:g} is low; below {LOW_BETA} the policy may collapse, 0.1 is usual."]
-    return []
+    config = RunConfig(
+        base_model=recipe.base_model,
+        loss=loss_settings(recipe),
+        optimizer=OptimizerSettings(pairs_per_step=recipe.pairs_per_step),
+    )
+    return [f"{warning}." for warning in config_warnings(config)]
 
 
 def _faults(recipe: Recipe) -> dict[str, str]:
-    faults: dict[str, str] = {}
+    faults = _loss_faults(recipe)
     if not recipe.beta > 0:
         faults["beta"] = f"β = {recipe.beta:g} must be above 0; 0.1 is usual."
     if not recipe.learning_rate > 0:

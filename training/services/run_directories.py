@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import re
 import secrets
 import shutil
 from dataclasses import dataclass
@@ -11,9 +13,10 @@ from typing import Any
 
 from django.conf import settings
 
-from training.core.run.config import LoraSettings, LossSettings, OptimizerSettings, RunConfig
+from training.core.run.config import LoraSettings, OptimizerSettings, RunConfig
 from training.core.run.directory import write_run_directory
 from training.models import Policy, Recipe, Round
+from training.services.recipes import loss_settings
 from training.services.training_set import TrainingSet
 
 
@@ -58,13 +61,14 @@ def run_config(round: Round) -> RunConfig:
         base_sha256=recipe.base_sha256 or None,
         parent_adapter=adapter_of(round.sampled_policy),
         lora=LoraSettings(r=recipe.lora_r, alpha=float(recipe.lora_alpha)),
-        loss=LossSettings(name="dpo", beta=recipe.beta),
+        loss=loss_settings(recipe),
         optimizer=OptimizerSettings(
             learning_rate=recipe.learning_rate, epochs=recipe.epochs, pairs_per_step=recipe.pairs_per_step
         ),
         max_length=recipe.max_length,
         dtype=recipe.dtype,
         seed=recipe.seed,
+        ledger=str(ledger_of(recipe)),
     )
 
 
@@ -78,7 +82,18 @@ def scoring_config(policy: Policy) -> RunConfig:
         parent_adapter=adapter_of(policy),
         max_length=recipe.max_length,
         dtype=recipe.dtype,
+        ledger=str(ledger_of(recipe)),
     )
+
+
+def ledger_of(recipe: Recipe) -> Path:
+    """Return the file that keeps the reference's log-probs for every round of every study on this base model.
+
+    Its entries are keyed by the base model's weights, so the name only has to tell base models apart.
+    """
+    name = re.sub(r"[^\w.-]+", "-", Path(recipe.base_model).name)
+    told_apart = hashlib.sha256(recipe.base_model.encode()).hexdigest()[:8]
+    return absolute(f"ledgers/{name}-{told_apart}.sqlite")
 
 
 def adapter_of(policy: Policy) -> str | None:

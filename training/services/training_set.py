@@ -11,6 +11,7 @@ from annotate.models import Pair, Response, Side, Split, Verdict
 from annotate.selectors.preferences import LEFT_OUT, PairVotes, Vote, labelled_pairs, majority
 from training.core.run.directory import DpoExample
 from training.models import Round, SampledResponse
+from training.services.recipes import uses_ties
 
 # Newer labels are about what the policy does now. The trainer scales weights to a mean of 1.
 NEWEST_WEIGHT, OLDER_WEIGHT = 1.0, 0.5
@@ -44,6 +45,7 @@ class Receipt:
     resolved: int = 0
     left_out_by_lead: int = 0
     ignored_labels: int = 0
+    ties_used: int = 0
     usable_per_round: dict[int, int] = field(default_factory=dict)
     weight_per_round: dict[int, float] = field(default_factory=dict)
 
@@ -66,6 +68,7 @@ class Receipt:
                 "unlabelled": self.unlabelled,
                 "left_out_by_lead": self.left_out_by_lead,
             },
+            "ties_used": self.ties_used,
             "edits": self.edits,
             "resolved_by_lead": self.resolved,
             "ignored_labels": self.ignored_labels,
@@ -91,14 +94,15 @@ class TrainingSet:
 def build_training_set(*, round: Round) -> TrainingSet:
     """Build the examples of every label so far, up to and including the round's.
 
-    A lead's verdict decides a pair, else the verdict that most votes share; ties, "both bad" and conflicts
-    are left out and counted. Each edit adds an example of its own: the edited text is preferred to the
-    response that it was made of.
+    A lead's verdict decides a pair, else the verdict that most votes share; "both bad" and conflicts are left
+    out and counted, and so are ties unless the recipe's loss learns from them. Each edit adds an example of
+    its own: the edited text is preferred to the response that it was made of.
     """
     batches = range(1, round.number + 1)
     judged = list(labelled_pairs(study=round.study, batches=batches))
     verdicts = {votes.pair.pk: verdict_of(votes) for votes in judged}
-    usable = [votes for votes in judged if verdicts[votes.pair.pk] in (Verdict.A, Verdict.B)]
+    wanted = {Verdict.A, Verdict.B} | ({Verdict.TIE} if uses_ties(round.study.recipe) else set())
+    usable = [votes for votes in judged if verdicts[votes.pair.pk] in wanted]
     edited = [(votes, vote) for votes in judged for vote in edits_of(votes)]
     sampled = _sampled_by_response([*usable, *(votes for votes, _ in edited)])
     examples = [
@@ -146,7 +150,8 @@ def _sampled_by_response(judged: Iterable[PairVotes]) -> dict[int, SampledRespon
 
 def _example(pair: Pair, *, verdict: str, newest: int, sampled: dict[int, SampledResponse]) -> DpoExample:
     _check_trainable(pair)
-    a_is_chosen = verdict == Verdict.A
+    # Of a tie neither is chosen: the loss is the same either way round.
+    a_is_chosen = verdict in (Verdict.A, Verdict.TIE)
     chosen, rejected = (
         (pair.response_a, pair.response_b) if a_is_chosen else (pair.response_b, pair.response_a)
     )
@@ -160,6 +165,7 @@ def _example(pair: Pair, *, verdict: str, newest: int, sampled: dict[int, Sample
         chosen_token_ids=tuple(chosen_sample.token_ids) if chosen_sample else None,
         rejected_token_ids=tuple(rejected_sample.token_ids) if rejected_sample else None,
         weight=weight_of(pair.batch, newest=newest),
+        tie=verdict == Verdict.TIE,
     )
 
 
@@ -203,6 +209,7 @@ def _receipt(
     edits: int,
 ) -> Receipt:
     counts = Counter(verdicts.values())
+    ties_used = sum(verdicts[votes.pair.pk] == Verdict.TIE for votes in usable)
     votes = [vote for pair in judged for vote in pair.votes]
     rules = sorted({vote.simulated_rule for vote in votes if vote.simulated_rule})
     per_round = Counter(pair.pair.batch for pair in usable)
@@ -214,7 +221,8 @@ def _receipt(
     ).exclude(state=Pair.State.WITHDRAWN)
     return Receipt(
         usable=len(usable),
-        ties=counts[Verdict.TIE],
+        ties=counts[Verdict.TIE] - ties_used,
+        ties_used=ties_used,
         both_bad=counts[Verdict.BOTH_BAD],
         conflicts=counts[CONFLICTING],
         unlabelled=offered.count() - len(judged) + counts[UNLABELLED],
