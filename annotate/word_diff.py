@@ -1,7 +1,6 @@
 """Which words differ between two texts. Pure; what it returns as HTML is escaped."""
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
 
@@ -13,16 +12,6 @@ from django.utils.safestring import SafeString, mark_safe
 LARGEST_TABLE = 100_000
 WORD = re.compile(r"\S+\s*")
 SENTENCE = re.compile(r"\S.*?(?:[.!?:]\s+|\n\s*|$)", re.DOTALL)
-
-
-def changed_share(before: str, after: str) -> float:
-    """Return the share of words, counted with repetition, that the two texts do not have in common: 0 … 1.
-
-    1 − 2·|common| / (|before| + |after|), a bag-of-words distance: cheap enough for every prompt of a study.
-    """
-    counts_before, counts_after = Counter(before.split()), Counter(after.split())
-    total = counts_before.total() + counts_after.total()
-    return 1 - 2 * (counts_before & counts_after).total() / total if total else 0.0
 
 
 def word_diff(before: str, after: str) -> tuple[SafeString, SafeString] | None:
@@ -47,11 +36,18 @@ def kept_pieces(before: Sequence[str], after: Sequence[str]) -> tuple[list[bool]
     head = common_length(before, after)
     tail = common_length(before[head:][::-1], after[head:][::-1])
     middle_before, middle_after = before[head : len(before) - tail], after[head : len(after) - tail]
-    if len(middle_before) * len(middle_after) > LARGEST_TABLE:
+    # A piece that only one text has cannot be kept, so the table does without it.
+    shared = set(middle_before) & set(middle_after)
+    candidates_before = [piece for piece in middle_before if piece in shared]
+    candidates_after = [piece for piece in middle_after if piece in shared]
+    if len(candidates_before) * len(candidates_after) > LARGEST_TABLE:
         return None
-    kept_before, kept_after = heaviest_common(middle_before, middle_after)
+    kept_before, kept_after = map(iter, heaviest_common(candidates_before, candidates_after))
     same_head, same_tail = [True] * head, [True] * tail
-    return same_head + kept_before + same_tail, same_head + kept_after + same_tail
+    return (
+        same_head + [piece in shared and next(kept_before) for piece in middle_before] + same_tail,
+        same_head + [piece in shared and next(kept_after) for piece in middle_after] + same_tail,
+    )
 
 
 def common_length(before: Sequence[str], after: Sequence[str]) -> int:

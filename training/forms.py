@@ -4,17 +4,13 @@ from typing import Any
 
 from django import forms
 from django.conf import settings
-from django.http import QueryDict
 from django.template.defaultfilters import filesizeformat
 
 from annotate.errors import PromptFileError
 from annotate.models import Role, User
 from annotate.services.prompts import read_lines
-from training.selectors.compare import CompareQuery
 from training.services.base_models import BaseModelError, check_base_model
 from training.services.studies import Member
-
-ORDERS = ("changed", "prompt")
 
 
 class StudyForm(forms.Form):
@@ -136,23 +132,3 @@ def member_fault(line: list[str], *, users: dict[str, User]) -> str:
 
 def role_of(line: list[str]) -> Role:
     return Role(line[1].lower()) if len(line) == 2 else Role.ANNOTATOR
-
-
-def compare_query(values: QueryDict) -> CompareQuery:
-    """Return what a link to the comparison asks for; what cannot be read falls back to the default."""
-    order = values.get("order", "")
-    return CompareQuery(
-        policies=tuple(number for text in values.getlist("policy") if (number := whole(text)) is not None),
-        before=whole(values.get("from", "")),
-        after=whole(values.get("to", "")),
-        with_diff=values.get("diff", "1") != "0",
-        sample=max(1, whole(values.get("sample", "")) or 1),
-        order=order if order in ORDERS else "changed",
-        tag=values.get("tag", "")[:100],
-        text=values.get("text", "")[:200],
-        page=whole(values.get("page", "")) or 1,
-    )
-
-
-def whole(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < 7 else None

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from training.views import compare, jobs, recipes, rounds, runs, status, studies
+from training.views import compare, jobs, recipes, rounds, runs, status, studies, trials
 
 urlpatterns = [
     path("status/", status.status, name="status"),
@@ -9,6 +9,17 @@ urlpatterns = [
     path("studies/<slug:slug>/live/", studies.study_live, name="study-live"),
     path("studies/<slug:slug>/recipe/", recipes.recipe_edit, name="recipe-edit"),
     path("studies/<slug:slug>/compare/", compare.compare, name="compare"),
+    path("studies/<slug:slug>/compare/figures/", compare.compare_figures, name="compare-figures"),
+    path(
+        "studies/<slug:slug>/compare/prompts/<int:prompt_id>/", compare.compare_prompt, name="compare-prompt"
+    ),
+    path("studies/<slug:slug>/compare/export.jsonl", compare.compare_jsonl, name="compare-jsonl"),
+    path("studies/<slug:slug>/compare/export.csv", compare.compare_csv, name="compare-csv"),
+    path("studies/<slug:slug>/compare/try/", trials.trial_create, name="trial-create"),
+    path("studies/<slug:slug>/compare/try/<int:trial_id>/", trials.trial_detail, name="trial-detail"),
+    path("studies/<slug:slug>/compare/try/<int:trial_id>/live/", trials.trial_live, name="trial-live"),
+    path("studies/<slug:slug>/compare/try/<int:trial_id>/stop/", trials.trial_stop, name="trial-stop"),
+    path("studies/<slug:slug>/compare/try/<int:trial_id>/queue/", trials.trial_queue, name="trial-queue"),
     path("studies/<slug:slug>/rounds/open/", rounds.round_open, name="round-open"),
     path("studies/<slug:slug>/rounds/<int:number>/", rounds.round_detail, name="round-detail"),
     path("studies/<slug:slug>/rounds/<int:number>/live/", rounds.round_live, name="round-live"),

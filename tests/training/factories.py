@@ -7,15 +7,19 @@ import json
 import uuid
 from typing import Any
 
+from django.utils import timezone
+
 from annotate.models import Pair, Preference, Prompt, Side, Study, User, Verdict
 from annotate.services.accounts import create_user
 from annotate.services.preferences import record_preference
 from annotate.services.prompts import import_prompts
 from annotate.services.studies import create_study
-from training.models import Attempt, Job, Policy, Recipe, Round
+from training.models import Attempt, Job, Policy, Recipe, Round, Trial, TrialAnswer
 from training.services.jobs import create_job
 from training.services.slots import NewResponse
 from training.services.studies import reference_name
+from training.services.trials import chat_hash
+from training.serving.client import SamplingSettings
 
 numbers = itertools.count(1)
 
@@ -70,6 +74,24 @@ def make_response(text: str, *, finish_reason: str = "stop") -> NewResponse:
         finish_reason=finish_reason,
         settings={"temperature": 1.0},
     )
+
+
+def make_trial(
+    study: Study, *, text: str = "Why is the sky blue?", policies: tuple[Policy, ...] = ()
+) -> Trial:
+    """A trial whose answers nobody has begun to write yet."""
+    chat = [{"role": "user", "content": text}]
+    trial = Trial.objects.create(
+        study=study,
+        messages=chat,
+        content_hash=chat_hash(chat),
+        sampling=SamplingSettings(max_tokens=24).as_request(),
+        heartbeat_at=timezone.now(),
+        created_by=study.memberships.filter(role="lead").earliest("pk").user,
+    )
+    for policy in policies:
+        TrialAnswer.objects.create(trial=trial, policy=policy)
+    return trial
 
 
 def label(pair: Pair, *, annotator: User, verdict: Verdict = Verdict.A) -> Preference:

@@ -118,8 +118,8 @@ def test_figures_are_means_over_the_policy_s_own_responses(
                 log_ratio=log_ratio,
             )
     cells = re.findall(r"<td[^>]*>(?:<strong>)?([^<]*)<", page(world, "?policy=1"))
-    expected = ["4", "25.0", "25 %", "0.33", "+0.60", "3.0", "0.120", "90 %", "+1.25"]
-    assert [cell.replace("\N{NO-BREAK SPACE}", " ") for cell in cells[:9]] == expected
+    expected = ["4", "25.0", "4.0", "25 %", "0.33", "+0.60", "3.0", "0.120", "90 %", "+1.25"]
+    assert [cell.replace("\N{NO-BREAK SPACE}", " ") for cell in cells[:10]] == expected
 
 
 def test_score_of_another_policy_on_a_response_is_not_mixed_in(
@@ -178,12 +178,21 @@ def test_columns_are_chosen_by_policy_number(world: PageWorld, reference: Policy
     assert '<input type="checkbox" name="policy" value="0">' in html
 
 
-def test_many_policies_begin_with_the_reference_and_the_newest(world: PageWorld, reference: Policy) -> None:
+def test_many_policies_begin_with_the_reference_the_newest_and_its_parent(
+    world: PageWorld, reference: Policy
+) -> None:
     for number in range(1, 8):
         add_policy(world.study, number=number)
     add_heldout_response(reference, heldout_prompts(world.study)[0], "text")
     checked = re.findall(r'name="policy" value="(\d+)" checked', page(world))
-    assert checked == ["0", "5", "6", "7"]
+    assert checked == ["0", "6", "7"]
+    fourth = world.study.policies.get(number=4)
+    world.study.policies.filter(number=7).update(parent=fourth)
+    assert re.findall(r'name="policy" value="(\d+)" checked', page(world)) == ["0", "4", "7"]
+    checked = re.findall(
+        r'name="policy" value="(\d+)" checked', page(world, "?policy=1&policy=2&policy=3&policy=4&policy=5")
+    )
+    assert checked == ["1", "2", "3", "4"]
 
 
 @pytest.mark.parametrize(
@@ -200,8 +209,8 @@ def test_responses_too_long_for_a_diff_are_shown_whole(
     world: PageWorld, reference: Policy, trained: Policy
 ) -> None:
     prompt = heldout_prompts(world.study)[0]
-    add_heldout_response(reference, prompt, "the. " * 600)
-    add_heldout_response(trained, prompt, "a. " * 600)
+    add_heldout_response(reference, prompt, "the. a. " * 400)
+    add_heldout_response(trained, prompt, "a. the. " * 400)
     html = page(world)
     assert "too long to be compared on this page" in html
     assert "<del>" not in html
@@ -245,14 +254,16 @@ def test_pages_need_the_same_number_of_queries_however_much_there_is(
         return len(captured)
 
     answered(world, reference, trained)
+    page(world)
     few = queries()
     add_prompts(world.study, train=0, heldout=40)
     third = add_policy(world.study, number=2)
     for prompt in heldout_prompts(world.study)[2:]:
         for policy in (reference, trained, third):
             add_heldout_response(policy, prompt, f"{policy.number} answers", log_ratio=0.5)
+    page(world)  # measures what is new, once
     assert queries() == queries("?page=3") == few
-    assert few <= 14
+    assert few <= 20
     assert len(prompt_order(page(world, "?page=3"))) == 12
 
 

@@ -75,6 +75,12 @@ class Trial(models.Model):
     def __str__(self) -> str:
         return f"trial {self.pk} of {self.study}"
 
+    @property
+    def preview(self) -> str:
+        """The beginning of the last message, on one line."""
+        text = " ".join(str(self.messages[-1]["content"])[:400].split())
+        return text if len(text) <= 120 else text[:119].rstrip() + "…"
+
 
 class TrialAnswer(models.Model):
     """What one policy answers in a trial, written down while it is being generated."""

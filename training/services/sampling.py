@@ -13,6 +13,7 @@ from django.db import transaction
 
 from annotate.models import Prompt
 from training.models import Job, Round
+from training.services.comparison import measure_policy
 from training.services.engines import (
     Engine,
     Patience,
@@ -70,6 +71,8 @@ def sample_heldout(claim: Claim) -> None:
     target = Target(policy.study, policy, None, slots_per_prompt=recipe.heldout_samples)
     refused = fill_slots(claim, target=target, parameters=heldout_settings(recipe))
     ask_for_evaluation(claim, sampled=policy)
+    heartbeat(claim, message="Measuring how far the responses differ from earlier ones")
+    measure_policy(policy)
     with transaction.atomic():
         finish_attempt(claim, message=refused.sentence)
         create_scoring_job(policy=policy)

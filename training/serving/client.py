@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -75,6 +76,20 @@ class Completion:
 
 
 @dataclass(frozen=True)
+class Piece:
+    """A part of a response while it is being generated; `finish_reason` is empty until the last one.
+
+    `prompt_token_ids` come with the first piece alone. A piece may have tokens and no text: half a character.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    prompt_token_ids: tuple[int, ...]
+    finish_reason: str
+
+
+@dataclass(frozen=True)
 class ServedModel:
     """A model that a server offers: the base (`parent` None, `root` its folder or hub id) or an adapter."""
 
@@ -121,6 +136,21 @@ class EngineClient:
             return tuple(
                 _completion(choice, prompt_token_ids=prompt, model=model) for choice in answer["choices"]
             )
+
+    async def stream(
+        self, messages: Sequence[Message], *, model: str, settings: SamplingSettings
+    ) -> AsyncIterator[Piece]:
+        """Yield a response of `model` to a chat as it is generated; leaving ends it on the server too.
+
+        Raises WrongModel when another model answered.
+        """
+        request = {"model": model, "messages": [dict(message) for message in messages], "stream": True}
+        wanted = {"logprobs": True, "top_logprobs": 0, "return_token_ids": True}
+        async for chunk in self._events("/v1/chat/completions", request | settings.as_request() | wanted):
+            with _reading(self.url, chunk):
+                _require_model(chunk, asked=model)
+                for choice in chunk["choices"]:
+                    yield _piece(choice, prompt_token_ids=tuple(chunk.get("prompt_token_ids") or ()))
 
     async def prompt_logprobs(self, token_ids: Sequence[int], *, model: str) -> tuple[float, ...]:
         """Return the log-prob (nats) under `model` of each token id after the first. Raises WrongModel."""
@@ -199,6 +229,32 @@ class EngineClient:
             raise EngineRefused(self.url, status=response.status_code, message=_error_message(response))
         return response
 
+    async def _events(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        """Yield the objects of a stream of server-sent events."""
+        try:
+            async with self._http.stream("POST", path, json=body) as response:
+                if not response.is_success:
+                    await response.aread()
+                    message = _error_message(response)
+                    raise EngineRefused(self.url, status=response.status_code, message=message)
+                async for line in response.aiter_lines():
+                    data = line.removeprefix("data:").strip()
+                    if line.startswith("data:") and data != "[DONE]":
+                        yield self._event(data)
+        except httpx.HTTPError as error:
+            raise EngineUnreachable(self.url, str(error) or type(error).__name__) from error
+
+    def _event(self, data: str) -> dict[str, Any]:
+        try:
+            event = json.loads(data)
+        except ValueError as error:
+            raise UnreadableAnswer(self.url, "an event of its stream is not JSON") from error
+        if not isinstance(event, dict):
+            raise UnreadableAnswer(self.url, f"an event of its stream is a {type(event).__name__}")
+        if "error" in event:
+            raise EngineRefused(self.url, status=500, message=str(event["error"])[:300])
+        return event
+
     def _json(self, response: httpx.Response) -> dict[str, Any]:
         try:
             answer = response.json()
@@ -243,6 +299,20 @@ def _completion(choice: Mapping[str, Any], *, prompt_token_ids: tuple[int, ...],
         logprobs=logprobs,
         finish_reason=choice["finish_reason"],
         model=model,
+    )
+
+
+def _piece(choice: Mapping[str, Any], *, prompt_token_ids: tuple[int, ...]) -> Piece:
+    token_ids = tuple(choice.get("token_ids") or ())
+    logprobs = tuple(float(token["logprob"]) for token in (choice.get("logprobs") or {}).get("content") or ())
+    if len(token_ids) != len(logprobs):
+        raise ValueError(f"{len(token_ids)} token ids have {len(logprobs)} log-probs")
+    return Piece(
+        text=choice["delta"].get("content") or "",
+        token_ids=token_ids,
+        logprobs=logprobs,
+        prompt_token_ids=prompt_token_ids,
+        finish_reason=choice["finish_reason"] or "",
     )
 
 

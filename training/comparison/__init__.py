@@ -1,0 +1,1 @@
+"""Measures of texts and of policies: pure functions, no models."""
