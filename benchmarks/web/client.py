@@ -77,15 +77,26 @@ class Annotator:
             self._streams = None
 
     async def request(self, method: str, path: str, *, body: str = "") -> Answer:
-        """Send a request on the annotator's connection, opened where needed, and read the answer."""
-        if self._streams is None:
-            self._streams = await asyncio.open_connection("127.0.0.1", self.port, limit=2**20)
-        reader, writer = self._streams
-        writer.write(self.head(method, path, length=len(body)) + body.encode())
-        answer = await read_answer(reader)
+        """Send a request on the annotator's connection, opened where needed, and read the answer.
+
+        A connection that the server has closed meanwhile is opened again, as browsers do.
+        """
+        whole = self.head(method, path, length=len(body)) + body.encode()
+        try:
+            answer = await self._exchange(whole)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            await self.close()
+            answer = await self._exchange(whole)
         if not self._keeps_connection or answer.headers.get(b"connection", b"").lower() == b"close":
             await self.close()
         return answer
+
+    async def _exchange(self, whole: bytes) -> Answer:
+        if self._streams is None:
+            self._streams = await asyncio.open_connection("127.0.0.1", self.port, limit=2**20)
+        reader, writer = self._streams
+        writer.write(whole)
+        return await read_answer(reader)
 
     def head(self, method: str, path: str, *, length: int) -> bytes:
         """Return a request's first bytes, up to its body."""

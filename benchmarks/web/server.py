@@ -72,7 +72,7 @@ def prepare_database(home: Path, *, database_url: str = "") -> None:
     _python(["manage.py", "migrate", "-v0"], home=home, database_url=database_url)
 
 
-def prepare_study(home: Path, *, database_url: str = "", **options: int) -> BenchmarkStudy:
+def prepare_study(home: Path, *, database_url: str = "", **options: float) -> BenchmarkStudy:
     """Make a study in a process of its own; `options` are those of `benchmarks.web.study`."""
     arguments = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
     printed = _python(["-m", "benchmarks.web.study", *arguments], home=home, database_url=database_url)

@@ -42,7 +42,7 @@ class BenchmarkStudy:
 
 
 def build_study(
-    *, pairs: int, annotators: int, overlap: int, judged: int, lease_seconds: int
+    *, pairs: int, annotators: int, overlap: int, judged: int, lease_seconds: int, repeats: float | None
 ) -> BenchmarkStudy:
     """Make a study in which the first annotator has labelled the first `judged` pairs of the queue."""
     from django.db import connection, transaction
@@ -57,7 +57,8 @@ def build_study(
         guidelines="Prefer what helps.",
         labels_per_pair=overlap,
     )
-    Study.objects.filter(pk=study.pk).update(lease_seconds=lease_seconds)
+    share = study.repeat_share if repeats is None else repeats
+    Study.objects.filter(pk=study.pk).update(lease_seconds=lease_seconds, repeat_share=share)
     people = []
     for number in range(annotators):
         name = f"bench-{study.pk}-{number}"
@@ -179,6 +180,7 @@ def main() -> None:
     parser.add_argument("--overlap", type=int, default=1)
     parser.add_argument("--judged", type=int, default=0)
     parser.add_argument("--lease-seconds", type=int, default=900)
+    parser.add_argument("--repeats", type=float, help="share of repeats; without it, the product's")
     options = parser.parse_args()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "dpo_studio.settings")
     django.setup()
