@@ -19,7 +19,7 @@ from annotate.services.invites import create_invite, hash_of
 from annotate.services.pairs import add_pair, add_response
 from annotate.services.queue import lease_next_pair
 from annotate.services.studies import add_member
-from tests.training.factories import make_job, make_round, make_study, train_prompts
+from tests.training.factories import make_job, make_round, make_study, make_trial, train_prompts
 from training.models import Job, Round, Run
 
 PEOPLE = ("anonymous", "outsider", "viewer", "annotator", "lead")
@@ -197,6 +197,7 @@ def furnish(study: Study, *, round_number: int) -> dict[str, int]:
         "run": run.number,
         "job_id": job.pk,
         "member_id": member.pk,
+        "trial_id": make_trial(study).pk,
     }
 
 
