@@ -4,10 +4,27 @@ import json
 
 import pytest
 
-from annotate.models import Pair, Prompt, Split, Study, Verdict
+from annotate.models import (
+    Membership,
+    Pair,
+    Preference,
+    Prompt,
+    Response,
+    Role,
+    Side,
+    Split,
+    Study,
+    Verdict,
+)
+from annotate.selectors.preferences import label_usage
+from annotate.services.checks import copy_for
+from annotate.services.gold import make_known_pair
+from annotate.services.resolutions import resolve_pair
+from annotate.services.studies import add_member
 from tests.training.factories import label, make_study, make_user
 from tests.training.loop import fill_round, label_round
 from training.models import Policy, Round, SampledResponse
+from training.selectors.rounds import label_counts_by_batch
 from training.services.rounds import open_round, start_training
 from training.services.run_directories import absolute
 from training.services.training_set import HeldoutLeak, build_training_set
@@ -148,3 +165,98 @@ def test_examples_are_in_the_conversational_preference_format(opened: Round) -> 
     ]
     assert run.config["base_model"] == "owner/model"
     assert run.config["parent_adapter"] is None
+
+
+def edit(preference: Preference, *, side: Side, text: str) -> None:
+    response = Response.objects.create(prompt=preference.pair.prompt, text=text)
+    Preference.objects.filter(pk=preference.pk).update(edited_response=response, edited_side=side)
+
+
+def test_a_leads_verdict_goes_before_the_votes_and_is_counted(opened: Round) -> None:
+    first, second, third = label_round(opened, verdicts=[Verdict.A, Verdict.A, Verdict.TIE])
+    lead = make_user("decider")
+    resolve_pair(pair=first, verdict=Verdict.B, note="", actor=lead)
+    resolve_pair(pair=second, verdict=None, note="broken", actor=lead)
+    resolve_pair(pair=third, verdict=Verdict.A, note="", actor=lead)
+    training_set = build_training_set(round=opened)
+    assert [example.id for example in training_set.examples] == [f"pair-{first.pk}", f"pair-{third.pk}"]
+    assert training_set.examples[0].chosen[0]["content"] == first.response_b.text
+    receipt = training_set.receipt.as_json()
+    assert (receipt["usable"], receipt["resolved_by_lead"]) == (2, 2)
+    assert receipt["left_out"] == {
+        "ties": 0,
+        "both_bad": 0,
+        "conflicts": 0,
+        "unlabelled": 3,
+        "left_out_by_lead": 1,
+    }
+    usage = label_usage(study=opened.study)
+    assert (usage.usable, usage.left_out, usage.unlabelled) == (2, 1, 3)
+
+
+def test_a_decision_on_a_pair_that_nobody_judged_counts(opened: Round) -> None:
+    pair = Pair.objects.filter(study=opened.study).order_by("pk").first()
+    assert pair is not None
+    resolve_pair(pair=pair, verdict=Verdict.A, note="", actor=make_user("decider"))
+    receipt = build_training_set(round=opened).receipt
+    assert (receipt.usable, receipt.unlabelled, receipt.labels) == (1, 5, 0)
+
+
+def test_labels_of_people_who_are_left_out_are_counted_and_not_used(opened: Round) -> None:
+    ana, ben = make_user("ana"), make_user("ben")
+    for person in (ana, ben):
+        add_member(study=opened.study, user=person, role=Role.ANNOTATOR, actor=None)
+    label_round(opened, verdicts=[Verdict.A, Verdict.B], annotator=ana)
+    pair = Pair.objects.filter(study=opened.study).order_by("-pk").first()
+    assert pair is not None
+    label(pair, annotator=ben, verdict=Verdict.A)
+    Membership.objects.filter(user=ana).update(in_training_sets=False)
+    training_set = build_training_set(round=opened)
+    assert [example.id for example in training_set.examples] == [f"pair-{pair.pk}"]
+    receipt = training_set.receipt
+    assert (receipt.usable, receipt.unlabelled, receipt.ignored_labels, receipt.labels) == (1, 5, 2, 1)
+    usage = label_usage(study=opened.study)
+    assert (usage.usable, usage.unlabelled) == (1, 5)
+
+
+def test_an_edit_is_an_example_of_its_own_without_token_ids_of_the_edited_text(opened: Round) -> None:
+    pair, tied = label_round(opened, verdicts=[Verdict.A, Verdict.TIE])
+    edit(pair.preferences.get(), side=Side.A, text="A better answer.")
+    edit(tied.preferences.get(), side=Side.B, text="Also better.")
+    training_set = build_training_set(round=opened)
+    plain, first, second = training_set.examples
+    assert plain.id == f"pair-{pair.pk}"
+    assert first.id == f"edit-{pair.preferences.get().pk}"
+    assert first.chosen == ({"role": "assistant", "content": "A better answer."},)
+    assert first.rejected == ({"role": "assistant", "content": pair.response_a.text},)
+    assert first.chosen_token_ids is None
+    sampled = SampledResponse.objects.get(response=pair.response_a)
+    assert first.rejected_token_ids == tuple(sampled.token_ids)
+    assert first.prompt_token_ids == tuple(sampled.prompt_token_ids)
+    assert second.rejected[0]["content"] == tied.response_b.text
+    assert (training_set.receipt.usable, training_set.receipt.edits) == (1, 2)
+    assert first.weight == plain.weight
+
+
+def test_an_edit_that_says_the_same_or_is_left_out_is_no_example(opened: Round) -> None:
+    same, out = label_round(opened, verdicts=[Verdict.A, Verdict.A])
+    edit(same.preferences.get(), side=Side.B, text=f" {same.response_b.text}\n")
+    edit(out.preferences.get(), side=Side.A, text="Better.")
+    resolve_pair(pair=out, verdict=None, note="", actor=make_user("decider"))
+    assert build_training_set(round=opened).receipt.edits == 0
+
+
+def test_practice_gold_and_repeats_never_reach_a_training_set(opened: Round) -> None:
+    (pair,) = label_round(opened, verdicts=[Verdict.A])
+    before = build_training_set(round=opened)
+    person = make_user("checked")
+    lead = make_user("maker")
+    for purpose in (Pair.Purpose.GOLD, Pair.Purpose.PRACTICE):
+        template = make_known_pair(pair=pair, purpose=purpose, verdict=Verdict.A, explanation="", actor=lead)
+        label(copy_for(person, template=template, purpose=purpose), annotator=person, verdict=Verdict.B)
+    repeat = copy_for(person, template=pair, purpose=Pair.Purpose.REPEAT)
+    label(repeat, annotator=person, verdict=Verdict.B)
+    Pair.objects.filter(purpose__in=["gold", "practice", "repeat"]).update(batch=1)
+    assert build_training_set(round=opened) == before
+    assert label_counts_by_batch(opened.study)[1].labels == 1
+    assert label_usage(study=opened.study, batches=[1]).usable == 1
