@@ -10,16 +10,14 @@ from torch import Tensor
 
 from tests.core.losses_support import gradient, logps, settings
 from training.core.losses.pairwise import (
-    accuracies,
     cdpo_loss,
     dpo_loss,
     dpo_norm_loss,
     hinge_loss,
     ipo_loss,
-    margins,
-    rewards,
     robust_loss,
 )
+from training.core.losses.rewards import pair_rewards
 from training.core.losses.select import preference_loss
 
 finite = st.floats(-50, 50)
@@ -39,9 +37,9 @@ def test_dpo_of_log_probs_worked_out_by_hand() -> None:
     # h_w = −4.5 − (−5.0) = 0.5; h_l = −4.5 − (−4.0) = −0.5; Δ = 1; βΔ = 0.1.
     pair = logps(policy=(-4.5, -4.5), reference=(-5.0, -4.0))
     assert pair.delta.item() == 1.0
-    assert margins(pair, beta=0.1).item() == pytest.approx(0.1, abs=1e-12)
-    assert accuracies(pair).item() == 1.0
-    assert torch.sigmoid(margins(pair, beta=0.1)).item() == pytest.approx(0.52497918747894, abs=1e-12)
+    chosen, rejected = pair_rewards(pair, settings=settings("dpo", beta=0.1))
+    assert (chosen - rejected).item() == pytest.approx(0.1, abs=1e-12)
+    assert torch.sigmoid(chosen - rejected).item() == pytest.approx(0.52497918747894, abs=1e-12)
     assert dpo_loss(pair.delta, beta=0.1).item() == pytest.approx(0.64439666007357, abs=1e-12)
     # The gradient's weight σ(−βΔ) = 0.4750, times −β.
     (weight,) = torch.autograd.grad(dpo_loss(pair.delta, beta=0.1), pair.policy_chosen)
@@ -70,7 +68,6 @@ def test_equal_policy_and_reference_give_ln_2_and_no_margin() -> None:
     pair = logps(policy=(-3.0, -7.0), reference=(-3.0, -7.0))
     assert pair.delta.item() == 0
     assert dpo_loss(pair.delta.float(), beta=0.1).item() == torch.tensor(2.0).log().item()
-    assert accuracies(pair).item() == 0
 
 
 @given(h_w=finite, h_l=finite, beta=betas)
@@ -163,7 +160,16 @@ def test_hinge_is_zero_beyond_a_margin_of_one() -> None:
     assert hinge_loss(delta, beta=0.1).tolist() == pytest.approx([1.1, 1.0, 0.5, 0.0])
 
 
-def test_rewards_are_beta_times_the_log_ratio() -> None:
+@pytest.mark.parametrize("name", ["dpo", "ipo", "dpo_norm", "rao_kupper"])
+def test_rewards_are_beta_times_the_log_ratio(name: str) -> None:
     pair = logps(policy=(-4.0, -9.0), reference=(-5.0, -6.0))
-    assert rewards(pair.chosen_log_ratio, beta=0.1).item() == pytest.approx(0.1)
-    assert rewards(pair.rejected_log_ratio, beta=0.1).item() == pytest.approx(-0.3)
+    chosen, rejected = pair_rewards(pair, settings=settings(name, beta=0.1))
+    assert (chosen.item(), rejected.item()) == pytest.approx((0.1, -0.3))
+
+
+def test_without_a_reference_rewards_are_scaled_log_probs_per_token() -> None:
+    pair = logps(policy=(-8.0, -11.0), reference=None, tokens=(4, 5))
+    chosen, rejected = pair_rewards(pair, settings=settings("simpo", beta=2.0))
+    assert (chosen.item(), rejected.item()) == pytest.approx((-4.0, -4.4))
+    chosen, rejected = pair_rewards(pair, settings=settings("orpo", **{"lambda": 0.1}))
+    assert (chosen.item(), rejected.item()) == pytest.approx((-0.2, -0.22))

@@ -152,10 +152,9 @@ def test_one_batch_has_trls_loss_rewards_margins_and_gradients(
     metrics = trl_dpo._metrics["train"]
     assert figures["logps_chosen"] == pytest.approx(metrics["logps/chosen"][0], rel=1e-5)
     assert figures["logps_rejected"] == pytest.approx(metrics["logps/rejected"][0], rel=1e-5)
-    if name != "dpo_norm":  # whose rewards are per token here, as in its loss, and summed in TRL's figures
-        for key in ("chosen", "rejected", "margins", "accuracies"):
-            wanted = metrics[f"rewards/{key}"][0]
-            assert figures[f"rewards_{key}"] == pytest.approx(wanted, rel=1e-4, abs=1e-5), key
+    for key in ("chosen", "rejected", "margins", "accuracies"):
+        wanted = metrics[f"rewards/{key}"][0]
+        assert figures[f"rewards_{key}"] == pytest.approx(wanted, rel=1e-4, abs=1e-5), key
     trl_dpo.model.zero_grad()
     torch.autograd.backward(theirs)
     wanted_gradients = {

@@ -7,8 +7,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from training.core.losses.inputs import PairLogps
-
 
 def dpo_loss(delta: Tensor, *, beta: float, p: Tensor | float = 1.0) -> Tensor:
     """−p·log σ(βΔ) − (1−p)·log σ(−βΔ): DPO, equation 7 of arXiv:2305.18290, with a soft label p.
@@ -55,18 +53,3 @@ def dpo_norm_loss(delta_per_token: Tensor, *, beta: float) -> Tensor:
     5.
     """
     return -logsigmoid(beta * delta_per_token)
-
-
-def rewards(log_ratio: Tensor, *, beta: float) -> Tensor:
-    """Implicit reward β·h(y), up to a term of the prompt alone (arXiv:2305.18290, equation 5)."""
-    return beta * log_ratio
-
-
-def margins(logps: PairLogps, *, beta: float) -> Tensor:
-    """β·Δ: how much more the policy rewards chosen than rejected."""
-    return beta * logps.delta
-
-
-def accuracies(logps: PairLogps) -> Tensor:
-    """1.0 where Δ > 0 (the policy's implicit reward ranks the pair as its label does), else 0.0."""
-    return (logps.delta > 0).float()

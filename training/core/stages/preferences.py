@@ -10,7 +10,8 @@ from training.core.data.encode import EncodedPair
 from training.core.diagnostics import Look, SideLook
 from training.core.logprobs.pairs import PairTokenLogps, group_logps
 from training.core.losses.inputs import PairLogps
-from training.core.losses.select import preference_loss, uses_reference
+from training.core.losses.rewards import pair_rewards
+from training.core.losses.select import preference_loss
 from training.core.model.loading import reference_mode
 from training.core.process import raise_if_stopped
 from training.core.run.config import LossSettings
@@ -152,21 +153,6 @@ def pair_sums(
         p=values([pair.p for pair in pairs]),
         tie=torch.tensor([pair.tie for pair in pairs], device=device),
     )
-
-
-def pair_rewards(logps: PairLogps, *, settings: LossSettings) -> tuple[Tensor, Tensor]:
-    """The implicit rewards of chosen and rejected, shape (pairs,): β·h, per token where the loss is.
-
-    Losses without a reference: β·l̄ (simpo) and λ·l̄ (orpo), l̄ the mean log-prob per token, as TRL reports
-    them.
-    """
-    if not uses_reference(settings):
-        scale = settings.beta if settings.lambda_ is None else settings.lambda_
-        return scale * logps.chosen_mean_logp, scale * logps.rejected_mean_logp
-    chosen, rejected = settings.beta * logps.chosen_log_ratio, settings.beta * logps.rejected_log_ratio
-    if settings.name == "dpo_norm":
-        return chosen / logps.chosen_tokens, rejected / logps.rejected_tokens
-    return chosen, rejected
 
 
 def side_look(live: Tensor, *, reference: Tensor | None, reward: float) -> SideLook:
