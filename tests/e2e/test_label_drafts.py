@@ -179,3 +179,21 @@ def test_time_away_is_no_time_on_the_pair(open_context: OpenContext, study: Stud
     duration = Preference.objects.get().duration_ms
     assert duration is not None
     assert 54_000 <= duration <= 57_000  # 20 s, then 30 s of the lunch at most, then 5 s
+
+
+def test_the_heartbeat_beats_while_somebody_works_and_stops_when_they_left(
+    open_context: OpenContext, study: Study, ana: User
+) -> None:
+    make_pair(study)
+    page = open_context(ana).new_page()
+    beats: list[str] = []
+    page.on("request", lambda request: beats.append(request.url) if "heartbeat" in request.url else None)
+    page.clock.install()
+    open_label(page, study)
+    page.clock.run_for(65_000)
+    assert len(beats) == 1
+    press(page, "d")
+    page.clock.run_for(60_000)
+    assert len(beats) == 2
+    page.clock.run_for(900_000)
+    assert len(beats) <= 3

@@ -1,5 +1,5 @@
 // The labelling screen: which key and which button does what. Without these scripts plain forms work.
-import { find, focusStage, isPressable, isTyping, postQuietly, root, stage, verdictForm } from "./dom.js";
+import { find, focusStage, isPressable, isTyping, pairId, postQuietly, root, shownPair, stage, verdictForm } from "./dom.js";
 import { asksForGrade, changed, choose, grade, openRationale, unchoose } from "./choice.js";
 import { IDLE_MS, idleMs } from "./clock.js";
 import { answerWhich, isAskingWhich, openEditor, startEdit } from "./editor.js";
@@ -8,6 +8,7 @@ import * as flow from "./flow.js";
 import { listen } from "./keys.js";
 import { showHelp, startPanels, toggleGuidelines } from "./panels.js";
 import { scrollBoth, toggleDiff, toggleRaw } from "./panes.js";
+import { hint } from "./say.js";
 
 const HEARTBEAT_MS = 60_000;
 
@@ -92,12 +93,16 @@ document.addEventListener("input", (event) => {
 });
 find("[data-unsaved-retry]").addEventListener("click", flow.retry);
 
-// While somebody works here, their pairs stay theirs.
-setInterval(() => {
-  if (root.dataset.heartbeat && !document.hidden && idleMs() < HEARTBEAT_MS + IDLE_MS) {
-    postQuietly(root.dataset.heartbeat, {});
-  }
-}, HEARTBEAT_MS);
+// While somebody works here, their pairs stay theirs; a hold that ran out meanwhile is told.
+async function keepHolds() {
+  if (document.hidden || idleMs() > HEARTBEAT_MS + IDLE_MS) return;
+  const pair = pairId(shownPair());
+  const response = await postQuietly(root.dataset.heartbeat, {});
+  if (!response?.ok || response.redirected || !pair || pair !== pairId(shownPair())) return;
+  const { held } = await response.json();
+  if (!(pair in held)) hint("You were away, and a colleague may have this pair; yours is taken while it has room");
+}
+setInterval(keepHolds, HEARTBEAT_MS);
 
 startPanels();
 flow.startFlow();
