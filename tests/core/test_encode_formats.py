@@ -330,7 +330,7 @@ json_values = st.recursive(
         max_size=3,
     )
 )
-@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_a_line_holds_it_is_used_or_named_and_never_ends_the_run(
     tmp_path: Path, base_folder: Path, changes: dict[str, Any]
 ) -> None:
@@ -342,7 +342,7 @@ def test_whatever_a_line_holds_it_is_used_or_named_and_never_ends_the_run(
 
 
 @given(content=st.text(min_size=1).filter(lambda content: content.strip()))
-@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_text_comes_back_from_its_tokens(
     tmp_path: Path, base_folder: Path, tokenizer: Tokenizer, content: str
 ) -> None:

@@ -148,7 +148,7 @@ def test_one_batch_has_trls_loss_rewards_margins_and_gradients(
         beta=chosen.beta,
         label_smoothing=chosen.label_smoothing or 0.0,
     )
-    assert loss == pytest.approx(float(theirs), rel=1e-5)
+    assert loss == pytest.approx(float(theirs.detach()), rel=1e-5)
     metrics = trl_dpo._metrics["train"]
     assert figures["logps_chosen"] == pytest.approx(metrics["logps/chosen"][0], rel=1e-5)
     assert figures["logps_rejected"] == pytest.approx(metrics["logps/rejected"][0], rel=1e-5)
