@@ -20,6 +20,7 @@ from annotate.services.pairs import add_pair, add_response
 from annotate.services.queue import lease_next_pair
 from annotate.services.studies import add_member
 from tests.training.factories import make_job, make_round, make_study, make_trial, train_prompts
+from tests.training.page_world import add_policy
 from training.models import Job, Round, Run
 
 PEOPLE = ("anonymous", "outsider", "viewer", "annotator", "lead")
@@ -123,6 +124,15 @@ ROWS: dict[str, Row] = {
     "trial-live": Row(LEADS, objects=("trial_id",)),
     "trial-stop": Row(LEADS, method="post", objects=("trial_id",)),
     "trial-queue": Row(LEADS, method="post", objects=("trial_id",)),
+    "evaluation": Row(READERS),
+    "evaluation-plan": Row(LEADS),
+    "evaluation-more": Row(LEADS, method="post", objects=("policy",)),
+    "policy-list": Row(READERS),
+    "policy-detail": Row(READERS, objects=("policy",)),
+    "policy-examples": Row(LEADS, objects=("policy",)),
+    "policy-adapter": Row(LEADS, objects=("policy",)),
+    "policy-merge": Row(LEADS, method="post", objects=("policy",)),
+    "policy-model": Row(LEADS, objects=("policy",)),
     "round-open": Row(LEADS, method="post"),
     "round-detail": Row(READERS, objects=("number",)),
     "round-live": Row(READERS, objects=("number",)),
@@ -198,6 +208,7 @@ def furnish(study: Study, *, round_number: int) -> dict[str, int]:
         "job_id": job.pk,
         "member_id": member.pk,
         "trial_id": make_trial(study).pk,
+        "policy": add_policy(study, number=round_number).number,
     }
 
 

@@ -16,6 +16,7 @@ from training.services.jobs import (
     fail_attempt,
     requeue_attempt,
 )
+from training.services.merging import merge_policy
 from training.services.publishing import run_and_publish
 from training.services.sampling import sample_heldout, sample_round
 from training.services.scoring import score_policy
@@ -28,6 +29,7 @@ SERVICES: dict[str, Callable[[Claim], None]] = {
     Job.Kind.HELDOUT: sample_heldout,
     Job.Kind.RUN: run_and_publish,
     Job.Kind.SCORING: score_policy,
+    Job.Kind.MERGE: merge_policy,
 }
 
 

@@ -1,6 +1,17 @@
 from django.urls import path
 
-from training.views import compare, jobs, recipes, rounds, runs, status, studies, trials
+from training.views import (
+    compare,
+    evaluation,
+    jobs,
+    policies,
+    recipes,
+    rounds,
+    runs,
+    status,
+    studies,
+    trials,
+)
 
 urlpatterns = [
     path("status/", status.status, name="status"),
@@ -20,6 +31,27 @@ urlpatterns = [
     path("studies/<slug:slug>/compare/try/<int:trial_id>/live/", trials.trial_live, name="trial-live"),
     path("studies/<slug:slug>/compare/try/<int:trial_id>/stop/", trials.trial_stop, name="trial-stop"),
     path("studies/<slug:slug>/compare/try/<int:trial_id>/queue/", trials.trial_queue, name="trial-queue"),
+    path("studies/<slug:slug>/evaluation/", evaluation.evaluation, name="evaluation"),
+    path("studies/<slug:slug>/evaluation/plan/", evaluation.evaluation_plan, name="evaluation-plan"),
+    path("studies/<slug:slug>/policies/", policies.policy_list, name="policy-list"),
+    path("studies/<slug:slug>/policies/<int:policy>/", policies.policy_detail, name="policy-detail"),
+    path(
+        "studies/<slug:slug>/policies/<int:policy>/examples/",
+        policies.policy_example_list,
+        name="policy-examples",
+    ),
+    path(
+        "studies/<slug:slug>/policies/<int:policy>/evaluate/",
+        evaluation.evaluation_more,
+        name="evaluation-more",
+    ),
+    path(
+        "studies/<slug:slug>/policies/<int:policy>/adapter.tar",
+        policies.policy_adapter,
+        name="policy-adapter",
+    ),
+    path("studies/<slug:slug>/policies/<int:policy>/merge/", policies.policy_merge, name="policy-merge"),
+    path("studies/<slug:slug>/policies/<int:policy>/model.tar", policies.policy_model, name="policy-model"),
     path("studies/<slug:slug>/rounds/open/", rounds.round_open, name="round-open"),
     path("studies/<slug:slug>/rounds/<int:number>/", rounds.round_detail, name="round-detail"),
     path("studies/<slug:slug>/rounds/<int:number>/live/", rounds.round_live, name="round-live"),

@@ -4,9 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil, floor
 
+from training.evaluation.words import percent, signed
+
 HEIGHT = 220
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 12, 34
-NARROWEST, STEP = 300, 34
+NARROWEST, STEP = 520, 34
 MOST_LABELS = 12
 BESIDE = 7.0
 
@@ -74,7 +76,7 @@ class Chart:
 
 def share_chart(series: Sequence[tuple[str, Sequence[Point]]]) -> Chart | None:
     """Return shares between 0 and 100 % with a line at a half; None when no point has a value."""
-    return _chart(series, low=0.0, high=1.0, level=0.5, ticks=(0, 0.25, 0.5, 0.75, 1), text=_percent)
+    return _chart(series, low=0.0, high=1.0, level=0.5, ticks=(0, 0.25, 0.5, 0.75, 1), text=percent)
 
 
 def strength_chart(points: Sequence[Point]) -> Chart | None:
@@ -85,7 +87,7 @@ def strength_chart(points: Sequence[Point]) -> Chart | None:
     low, high = min(-1, floor(min(known))), max(1, ceil(max(known)))
     step = max(1, (high - low) // 4)
     ticks = tuple(float(value) for value in range(low, high + 1) if value % step == 0)
-    return _chart([("Strength", points)], low=low, high=high, level=0.0, ticks=ticks, text=_signed)
+    return _chart([("Strength", points)], low=low, high=high, level=0.0, ticks=ticks, text=signed)
 
 
 def _chart(
@@ -146,11 +148,3 @@ def _marks(points: Sequence[Point], *, offset: float, gap: float, up: Place, tex
             )
         )
     return tuple(marks)
-
-
-def _percent(value: float) -> str:
-    return f"{value:.0%}"
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.3g}".replace("-", "−") if value else "0"

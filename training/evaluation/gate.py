@@ -6,6 +6,7 @@ from math import isfinite, log
 
 from training.evaluation.length_control import LengthControlled
 from training.evaluation.win_rate import WinRate
+from training.evaluation.words import percent, signed
 
 # Nats per token below which an adapter as good as repeats the reference.
 NO_CHANGE_PER_TOKEN = 1e-4
@@ -154,14 +155,14 @@ def _wins(rate: WinRate, *, opponent: str, needed: float) -> Check:
     name, interval = f"Win rate over {opponent}", rate.interval
     if interval is None:
         return Check(name, Verdict.UNKNOWN, f"Nobody has compared it with {opponent} yet.")
-    figures = f"{interval.share:.0%} [{interval.low:.0%}, {interval.high:.0%}] over {opponent}"
+    figures = f"{percent(interval.share)} [{percent(interval.low)}, {percent(interval.high)}] over {opponent}"
     on = f"on {interval.prompts} prompt{'' if interval.prompts == 1 else 's'}"
     if interval.low >= needed:
-        return Check(name, Verdict.PASS, f"It wins {figures} {on}; at least {needed:.0%} is shown.")
+        return Check(name, Verdict.PASS, f"It wins {figures} {on}; at least {percent(needed)} is shown.")
     if interval.high < needed:
-        return Check(name, Verdict.FAIL, f"It wins only {figures} {on}; {needed:.0%} is out of reach.")
+        return Check(name, Verdict.FAIL, f"It wins only {figures} {on}; {percent(needed)} is out of reach.")
     return Check(
-        name, Verdict.UNKNOWN, f"It wins {figures} {on}; the interval holds both sides of {needed:.0%}."
+        name, Verdict.UNKNOWN, f"It wins {figures} {on}; the interval holds both sides of {percent(needed)}."
     )
 
 
@@ -192,7 +193,7 @@ def _displacement(evidence: Evidence, *, most: float) -> Check:
     name, ratio = "Displacement", evidence.chosen_log_ratio
     if ratio is None:
         return Check(name, Verdict.UNKNOWN, "Its run left no log-ratio of the chosen responses.")
-    figures = f"the chosen responses are {ratio:+.3g} nats a token against the SFT reference"
+    figures = f"the chosen responses are {signed(ratio)} nats a token against the SFT reference"
     if not isfinite(ratio) or ratio < -most:
         return Check(
             name,
@@ -217,9 +218,10 @@ def _length_alarm(evidence: Evidence) -> str:
     if controlled.low > 0.5:
         return ""
     side = "longer" if (controlled.length_effect or 0.0) > 0 else "shorter"
+    bounds = f"[{percent(controlled.low)}, {percent(controlled.high or 1.0)}]"
     return (
-        f"The judges prefer {side} responses, and that alone may explain the win: {plain.share:.0%} as it "
-        f"is, {controlled.share:.0%} [{controlled.low:.0%}, {controlled.high or 1.0:.0%}] at equal length."
+        f"The judges prefer {side} responses, and that alone may explain the win: {percent(plain.share)} as "
+        f"it is, {percent(controlled.share)} {bounds} at equal length."
     )
 
 

@@ -23,6 +23,7 @@ from training.core.process import PARENT_VARIABLE
 from training.core.run.directory import RunDirectory
 from training.services.jobs import Claim, JobFailed, heartbeat
 
+TRAINER = "training.core"
 LOG_FILE = "train.log"
 POLL_SECONDS = 1.0
 SECONDS_TO_STOP = 10
@@ -41,8 +42,14 @@ class Progress:
     total: int | None = None
 
 
-def execute_run(claim: Claim, *, directory: Path, progress: Callable[[RunDirectory], Progress]) -> None:
-    """Run `training.core` on a run directory to its end, unless it has a result already.
+def execute_run(
+    claim: Claim,
+    *,
+    directory: Path,
+    progress: Callable[[RunDirectory], Progress],
+    module: str = TRAINER,
+) -> None:
+    """Run `training.core`, or another `module` of it, on a run directory to its end, unless it has a result.
 
     Raises JobFailed with the trainer's own cause, JobCancelled or AttemptSuperseded; in each case the trainer
     has ended before.
@@ -52,7 +59,7 @@ def execute_run(claim: Claim, *, directory: Path, progress: Callable[[RunDirecto
         return
     run.error.unlink(missing_ok=True)
     with accelerator_lock(claim) as lock, (directory / LOG_FILE).open("ab") as log:
-        trainer = _start(directory, lock=lock, log=log)
+        trainer = _start(directory, module=module, lock=lock, log=log)
         try:
             while _still_running(trainer):
                 now = progress(run)
@@ -93,11 +100,12 @@ def _try_lock(lock: IO[str]) -> bool:
     return True
 
 
-def _start(directory: Path, *, lock: IO[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
-    launcher = shlex.split(settings.TRAIN_LAUNCHER) or [sys.executable]
+def _start(directory: Path, *, module: str, lock: IO[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+    # What a launcher spreads over processes is training alone.
+    launcher = (shlex.split(settings.TRAIN_LAUNCHER) if module == TRAINER else []) or [sys.executable]
     return subprocess.Popen(
         # A launcher such as torchrun does not end with this process by itself; its trainers end with it.
-        [sys.executable, "-m", "training.core.process", *launcher, "-m", "training.core", str(directory)],
+        [sys.executable, "-m", "training.core.process", *launcher, "-m", module, str(directory)],
         cwd=settings.BASE_DIR,
         env=TRAINER_DEFAULTS | os.environ | {PARENT_VARIABLE: "1", "PYTHONUNBUFFERED": "1"},
         stdin=subprocess.DEVNULL,

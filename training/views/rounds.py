@@ -7,17 +7,26 @@ from django.views.decorators.http import require_GET, require_POST
 
 from annotate.access import StudyAccess, study_access
 from annotate.models import Role
-from training.models import Round
+from training.models import Policy, Round
 from training.selectors.round_page import round_page
-from training.services.rounds import RoundRefused, open_round, start_training
+from training.services.rounds import GateFailed, RoundRefused, open_round, start_training
+from training.views.evaluation import whole
 from training.views.polling import live_response
+
+LONGEST_REASON = 2000
 
 
 @require_POST
 def round_open(request: HttpRequest, slug: str) -> HttpResponse:
     access = study_access(request, slug, Role.LEAD)
+    number = whole(request.POST.get("policy", ""))
+    policy = None if number is None else get_object_or_404(Policy, study=access.study, number=number)
+    override = request.POST.get("reason", "")[:LONGEST_REASON]
     try:
-        opened = open_round(study=access.study, actor=access.user)
+        opened = open_round(study=access.study, actor=access.user, policy=policy, override=override)
+    except GateFailed as failed:
+        messages.error(request, str(failed))
+        return redirect("policy-detail", slug, failed.policy.number)
     except RoundRefused as refusal:
         messages.error(request, str(refusal))
         return redirect("study-detail", slug)

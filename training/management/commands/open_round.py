@@ -33,7 +33,7 @@ class Command(BaseCommand):
 
 
 def policy_numbered(study: Study, number: int | None) -> Policy | None:
-    """Return the study's policy of this number, None for no number. Raises CommandError for an unknown one."""
+    """Return the policy of this number, None for no number. Raises CommandError for an unknown one."""
     if number is None:
         return None
     policy = Policy.objects.filter(study=study, number=number).first()

@@ -1,0 +1,117 @@
+"""The evaluation page: which policy people prefer, how sure that is, and what it takes to know more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from annotate.models import Study
+from training.evaluation.charts import Chart, Point, share_chart, strength_chart
+from training.evaluation.win_rate import WinRate
+from training.evaluation.words import percent
+from training.selectors.evaluation import (
+    PolicyEvaluation,
+    StudyEvaluation,
+    TagRate,
+    rates_by_tag,
+    study_evaluation,
+)
+
+
+@dataclass(frozen=True)
+class EvaluationPage:
+    """All that the page shows; `shown` is the policy whose tags are listed."""
+
+    evaluation: StudyEvaluation
+    shown: PolicyEvaluation | None
+    tags: list[TagRate]
+    win_rates: Chart | None
+    strengths: Chart | None
+
+    @property
+    def rows(self) -> list[PolicyEvaluation]:
+        """Return the policies, the newest first."""
+        return list(reversed(self.evaluation.rows))
+
+    @property
+    def unplaced(self) -> list[str]:
+        """Return the labels of the policies that no chain of verdicts connects with the reference."""
+        missing = set(self.evaluation.strengths.unconnected)
+        return [row.policy.label for row in self.evaluation.rows if row.policy.pk in missing]
+
+    @property
+    def headline(self) -> str:
+        """Return the one sentence that a lead came for."""
+        newest = self.evaluation.newest
+        if newest is None:
+            return "There is no trained policy yet; the first round makes one."
+        parent = newest.over_parent
+        if parent is not None and parent.interval is not None:
+            return verdict_sentence(
+                newest, rate=parent, opponent=newest.parent.label if newest.parent else ""
+            )
+        return verdict_sentence(newest, rate=newest.over_reference, opponent="the SFT reference")
+
+
+def evaluation_page(study: Study, *, policy: int | None = None) -> EvaluationPage:
+    """Return the page in a fixed number of queries; `policy` is whose tags are shown (the newest judged)."""
+    found = study_evaluation(study)
+    shown = found.row(policy) if policy is not None else None
+    shown = shown or newest_judged(found.rows) or found.newest
+    return EvaluationPage(
+        evaluation=found,
+        shown=shown,
+        tags=rates_by_tag(study, row=shown, shared=found) if shown else [],
+        win_rates=win_rate_chart(found.rows),
+        strengths=strengths_of(found),
+    )
+
+
+def newest_judged(rows: Sequence[PolicyEvaluation]) -> PolicyEvaluation | None:
+    return next((row for row in reversed(rows) if row.over_reference.interval), None)
+
+
+def verdict_sentence(row: PolicyEvaluation, *, rate: WinRate, opponent: str) -> str:
+    """Return what the interval allows to say, and no more."""
+    name, interval = row.policy.label, rate.interval
+    if interval is None:
+        return f"Nobody has compared {name} with {opponent} yet."
+    bounds = f"{percent(interval.low)} to {percent(interval.high)}"
+    figures = f"{percent(interval.share)} of comparisons (95\N{NO-BREAK SPACE}% interval {bounds})"
+    if interval.low > 0.5:
+        return f"{name} is better than {opponent}: people prefer it in {figures}."
+    if interval.high < 0.5:
+        return f"{name} is worse than {opponent}: people prefer it in only {figures}."
+    return f"Whether {name} is better than {opponent} cannot be said yet: it wins {figures}."
+
+
+def win_rate_chart(rows: Sequence[PolicyEvaluation]) -> Chart | None:
+    series = [("over the SFT reference", points(rows, rate=lambda row: row.over_reference))]
+    if any(row.over_parent for row in rows):
+        series.append(("over its parent", points(rows, rate=lambda row: row.over_parent)))
+    return share_chart(series) if rows else None
+
+
+def points(
+    rows: Sequence[PolicyEvaluation], *, rate: Callable[[PolicyEvaluation], WinRate | None]
+) -> list[Point]:
+    found = [(str(row.policy.number), rate(row)) for row in rows]
+    return [
+        Point(label, item.interval.share, item.interval.low, item.interval.high)
+        if item and item.interval
+        else Point(label, None)
+        for label, item in found
+    ]
+
+
+def strengths_of(found: StudyEvaluation) -> Chart | None:
+    placed = {row.policy: row for row in found.strengths.rows}
+    policies = ([found.reference] if found.reference else []) + [row.policy for row in found.rows]
+    rows = [
+        (("SFT" if policy.number == 0 else str(policy.number)), placed.get(policy.pk)) for policy in policies
+    ]
+    if not placed:
+        return None
+    return strength_chart(
+        [Point(label, row.value, row.low, row.high) if row else Point(label, None) for label, row in rows]
+    )
