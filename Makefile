@@ -57,6 +57,21 @@ check: $(DEV_STAMP) ## style, types, import rules, Django's checks, migrations (
 	$(BIN)/python manage.py check
 	$(BIN)/python manage.py makemigrations --check --dry-run
 
+.PHONY: beta-sweep
+beta-sweep: $(DEV_STAMP) ## train the demo model with four values of β and draw what they do (about 10 minutes)
+	@$(BIN)/python -m dpo_studio.processes.demo_model
+	@exec $(BIN)/python -m benchmarks.beta_sweep
+
+.PHONY: bench-web
+bench-web: $(DEV_STAMP) browser ## measure labelling: label cycle over HTTP, key press to next pair (BENCH_ARGS=--quick)
+	@$(BIN)/python -m benchmarks.web $(BENCH_ARGS)
+	@exec $(BIN)/python -m benchmarks.web.keys
+
+.PHONY: fault-campaign
+fault-campaign: $(DEV_STAMP) ## fifty annotators with bad luck on 2,000 pairs, on SQLite and on PostgreSQL
+	@$(BIN)/python -m tests.faults.campaign --database sqlite
+	@exec $(BIN)/python -m tests.faults.campaign --database postgresql
+
 .PHONY: screenshots
 screenshots: $(DEV_STAMP) browser ## take the README's pictures from the product that `make run` has up (PORT)
 	@exec $(BIN)/python docs/screenshots.py

@@ -41,7 +41,7 @@ def web_server(home: Path, *, database_url: str = "") -> Iterator[WebServer]:
     """Run gunicorn as `make run` does."""
     port = free_port("127.0.0.1")
     environment = settings_of(home, database_url=database_url) | {"PORT": str(port)}
-    command = next(p.command for p in programs(StudioEnvironment.read(environment)) if p.name == "web")
+    command = web_command(environment)
     log = home / "web.log"
     with log.open("w") as output:
         process = subprocess.Popen(
@@ -53,6 +53,11 @@ def web_server(home: Path, *, database_url: str = "") -> Iterator[WebServer]:
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=30)
+
+
+def web_command(environment: dict[str, str]) -> tuple[str, ...]:
+    """Return the command by which `make run` starts the web server."""
+    return next(p.command for p in programs(StudioEnvironment.read(environment)) if p.name == "web")
 
 
 def settings_of(home: Path, *, database_url: str = "") -> dict[str, str]:
@@ -77,6 +82,12 @@ def prepare_study(home: Path, *, database_url: str = "", **options: float) -> Be
     arguments = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
     printed = _python(["-m", "benchmarks.web.study", *arguments], home=home, database_url=database_url)
     return BenchmarkStudy.from_json(printed.splitlines()[-1])
+
+
+def count_queries(home: Path) -> int:
+    """Return how many statements one label takes, counted in the middle of a small study."""
+    study = prepare_study(home, pairs=50, annotators=1, repeats=0)
+    return int(_python(["-m", "benchmarks.web.queries", study.slug], home=home, database_url=""))
 
 
 def _python(arguments: list[str], *, home: Path, database_url: str) -> str:
