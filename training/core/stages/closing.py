@@ -116,7 +116,7 @@ def _course(job: DpoRun, *, looks: Sequence[Look], after: Figures) -> Course:
         pairs=len(looks),
         loss_first=first.loss,
         first_loss_expected=job.data.loss_at_start(job.plan.batch(0)) if job.fresh else None,
-        truncated_share=0.0,
+        truncated_share=job.truncated_share,
     )
 
 
@@ -143,6 +143,7 @@ def _result(job: DpoRun, *, position: Position, figures: Figures) -> RunResult:
         log_ratio_per_token_rejected=figures.log_ratio_per_token_rejected,
         kl_per_token=figures.kl_per_token,
         length_margin_correlation=figures.length_margin_correlation,
+        truncated_share=job.truncated_share,
         clipped_share=fmean(metrics.grad_clipped for metrics in steps),
         loss_first=steps[0].loss,
         loss_last=steps[-1].loss,

@@ -25,7 +25,10 @@ LOOKS_AT_ONCE = 64
 
 @dataclass(frozen=True)
 class DpoRun:
-    """All that a run needs from its first step on; `heldout` is None where nothing is held out."""
+    """All that a run needs from its first step on; `heldout` is None where nothing is held out.
+
+    `truncated_share` of the training completions do not end with an end token.
+    """
 
     run: RunDirectory
     config: RunConfig
@@ -38,6 +41,7 @@ class DpoRun:
     plan: Plan
     receipt: Receipt
     ranks: Ranks = ALONE
+    truncated_share: float = 0.0
 
     @property
     def fresh(self) -> bool:

@@ -1,5 +1,6 @@
 """From a run directory to a run in memory: examples, model, weights, and the reference's log-probs."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -73,7 +74,20 @@ def prepare(run: RunDirectory, *, config: RunConfig, ranks: Ranks) -> DpoRun:
         plan=plan_of(config, pairs=len(training)),
         receipt=receipt,
         ranks=ranks,
+        truncated_share=truncated_share(training, end_tokens=rules.end_tokens),
     )
+
+
+def truncated_share(items: Sequence[Encoded], *, end_tokens: frozenset[int]) -> float:
+    """The share of the examples' completions that do not end with an end token."""
+    completions = [
+        completion
+        for item in items
+        for completion in (
+            (item.chosen, item.rejected) if isinstance(item, EncodedPair) else (item.completion,)
+        )
+    ]
+    return sum(completion[-1] not in end_tokens for completion in completions) / len(completions)
 
 
 def plan_of(config: RunConfig, *, pairs: int) -> Plan:
