@@ -19,19 +19,15 @@ LONGEST_RATIONALE = 10_000
 PERCENT = [MinValueValidator(0), MaxValueValidator(90)]
 
 
-class JudgementForm(forms.Form):
-    """A verdict in terms of the screen; `shown` names the sides that were shown."""
+class VerdictForm(forms.Form):
+    """What somebody says of a pair, in terms of the screen."""
 
     verdict = forms.ChoiceField(
         choices=SHOWN_VERDICTS, error_messages={"required": "Choose A, B, Tie or Both are bad first."}
     )
-    client_id = forms.UUIDField()
-    shown = forms.CharField(max_length=64)
-    duration_ms = forms.IntegerField(required=False, min_value=0)
     strength = forms.IntegerField(required=False, min_value=1, max_value=4)
     rationale = forms.CharField(required=False, max_length=LONGEST_RATIONALE)
     edit_side = forms.ChoiceField(required=False, choices=SHOWN_VERDICTS[:2])
-    had_draft = forms.BooleanField(required=False)
     edit_text = forms.CharField(required=False, strip=False, max_length=10 * LONGEST_EDIT)
 
     def sentence(self) -> str:
@@ -42,12 +38,21 @@ class JudgementForm(forms.Form):
         return "The form is incomplete; reload the page and choose again."
 
 
+class JudgementForm(VerdictForm):
+    """A new verdict; `shown` names the sides that were shown, `had_draft` that the server keeps a draft."""
+
+    client_id = forms.UUIDField()
+    shown = forms.CharField(max_length=64)
+    duration_ms = forms.IntegerField(required=False, min_value=0)
+    had_draft = forms.BooleanField(required=False)
+
+
 def stored_side(shown: str, *, left_side: Side) -> Side:
     """Translate left or right on the screen into the stored response."""
     return Side.A if (shown == "left") == (left_side == Side.A) else Side.B
 
 
-def stored_edit(form: JudgementForm, *, left_side: Side) -> Edit | None:
+def stored_edit(form: VerdictForm, *, left_side: Side) -> Edit | None:
     """Return the edit that a valid form carries, if any."""
     if not form.cleaned_data["edit_side"]:
         return None
@@ -157,13 +162,6 @@ class MemberAddForm(forms.Form):
 
 class RoleForm(forms.Form):
     role = forms.ChoiceField(choices=Role.choices)
-
-
-class ChangeForm(JudgementForm):
-    """Another verdict on a pair that was labelled before; its sides are known to the server."""
-
-    client_id = None
-    shown = None
 
 
 class FlagForm(forms.Form):

@@ -89,7 +89,7 @@ def trail_of(*, study: Study, annotator: User) -> list[HistoryRow]:
     parts = ("pair", "pair__prompt")
     labels = Preference.objects.filter(**mine).select_related(*parts).order_by("-created_at", "-pk")
     skips = Skip.objects.filter(**mine).select_related(*parts).order_by("-created_at", "-pk")
-    acts = [*labels[:TRAIL_LENGTH], *skips[:TRAIL_LENGTH]]
+    acts: list[Preference | Skip] = [*labels[:TRAIL_LENGTH], *skips[:TRAIL_LENGTH]]
     latest = sorted(acts, key=lambda act: act.created_at)[-TRAIL_LENGTH:]
     flags = _flags_on([act.pair_id for act in latest], annotator=annotator)
     return [_row(act, flag=flags.get(act.pair_id)) for act in latest]
@@ -138,7 +138,10 @@ def _acts(
     if chosen != "flagged":
         return labels
     flagged = Flag.objects.filter(annotator=annotator, pair__study=study).values("pair")
-    both = [*labels.filter(pair__in=flagged), *_skips(study, annotator, search).filter(pair__in=flagged)]
+    both: list[Preference | Skip] = [
+        *labels.filter(pair__in=flagged),
+        *_skips(study, annotator, search).filter(pair__in=flagged),
+    ]
     return sorted(both, key=lambda act: act.created_at, reverse=True)
 
 
@@ -182,16 +185,16 @@ def _flags_on(pair_ids: list[int], *, annotator: User) -> dict[int, Flag]:
 
 
 def _row(act: Preference | Skip, *, flag: Flag | None) -> HistoryRow:
-    is_label = isinstance(act, Preference)
+    label = act if isinstance(act, Preference) else None
     return HistoryRow(
         pair_id=act.pair_id,
         prompt=act.pair.prompt.preview,
         when=act.created_at,
-        shown=shown_verdict(act.verdict, left_side=act.shown_left) if is_label else "skipped",
-        strength=STRENGTHS.get(act.strength or 0, "") if is_label else "",
-        rationale=act.rationale if is_label else "",
-        is_edited=is_label and act.edited_response_id is not None,
-        was_changed=is_label and (act.updated_at - act.created_at).total_seconds() > 1,
+        shown=shown_verdict(label.verdict, left_side=label.shown_left) if label else "skipped",
+        strength=STRENGTHS.get(label.strength or 0, "") if label else "",
+        rationale=label.rationale if label else "",
+        is_edited=label is not None and label.edited_response_id is not None,
+        was_changed=label is not None and (label.updated_at - label.created_at).total_seconds() > 1,
         flag=flag,
         is_open=act.pair.state == Pair.State.OPEN,
     )

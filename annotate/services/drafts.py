@@ -20,10 +20,10 @@ def save_draft(*, pair: Pair, annotator: User, content: dict[str, Any]) -> None:
     if not kept:
         drop_draft(pair=pair, annotator=annotator)
         return
-    mine = {"pair": pair, "annotator": annotator}
-    if not Lease.objects.filter(**mine).exists() and not Preference.objects.filter(**mine).exists():
+    is_held = Lease.objects.filter(pair=pair, annotator=annotator).exists()
+    if not is_held and not Preference.objects.filter(pair=pair, annotator=annotator).exists():
         raise LabelRefused("This pair is not held by you any more; the draft stays in your browser only.")
-    Draft.objects.update_or_create(**mine, defaults={"content": kept})
+    Draft.objects.update_or_create(pair=pair, annotator=annotator, defaults={"content": kept})
 
 
 def drop_draft(*, pair: Pair, annotator: User) -> None:

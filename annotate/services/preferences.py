@@ -250,7 +250,10 @@ def _take_back(last: Preference | Skip) -> Side | None:
     if isinstance(last, Preference):
         _keep_revision(last, action=PreferenceRevision.Action.UNDONE)
         if texts := _texts_as_shown(last):
-            Draft.objects.update_or_create(**mine, defaults={"content": texts})
+            defaults = {"content": texts}
+            Draft.objects.update_or_create(
+                pair_id=last.pair_id, annotator_id=last.annotator_id, defaults=defaults
+            )
     Flag.objects.filter(**mine, resolved_at__isnull=True).delete()
     last.delete()
     if isinstance(last, Preference):

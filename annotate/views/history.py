@@ -9,7 +9,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from annotate.access import StudyAccess, study_access
 from annotate.errors import LabelRefused
-from annotate.forms import ChangeForm, stored_edit, stored_verdict
+from annotate.forms import VerdictForm, stored_edit, stored_verdict
 from annotate.key_map import key_help, keys_of
 from annotate.models import Flag, Pair, Preference, Role, Side
 from annotate.selectors.history import (
@@ -76,7 +76,7 @@ def history_take_back(request: HttpRequest, slug: str, pair_id: int) -> HttpResp
 
 
 def _change(request: HttpRequest, access: StudyAccess, *, pair: Pair, preference: Preference) -> HttpResponse:
-    form = ChangeForm(request.POST)
+    form = VerdictForm(request.POST)
     if not form.is_valid():
         return _page(request, access, pair=pair, preference=preference, problem=form.sentence(), status=400)
     left_side = Side(preference.shown_left)

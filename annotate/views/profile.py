@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.contrib import messages
 from django.contrib.auth import update_session_auth_hash
 from django.contrib.auth.forms import PasswordChangeForm
@@ -104,7 +102,7 @@ def _page(
     form: ProfileForm | None = None,
     chosen: dict[str, str] | None = None,
     problems: dict[str, str] | None = None,
-    password_form: PasswordChangeForm[Any] | None = None,
+    password_form: PasswordChangeForm | None = None,
     status: int = 200,
 ) -> HttpResponse:
     keys = keys_of(chosen if chosen is not None else user.keys)

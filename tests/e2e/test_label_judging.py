@@ -28,10 +28,10 @@ def test_a_grade_follows_the_choice_where_the_study_asks(
     press(page, "1")
     expect(page.locator(".grades")).to_be_visible()
     press(page, "3", "Enter")
-    until(lambda: Preference.objects.count() == 1)
+    expect(page.locator("[data-trail] li")).to_have_count(1)
     assert Preference.objects.get().strength == 3
     press(page, "2", "Enter")  # Enter without a grade
-    until(lambda: Preference.objects.count() == 2)
+    expect(page.locator("[data-trail] li")).to_have_count(2)
     press(page, "1", "4", "Escape")  # Escape changes the choice
     expect(page.locator("input:checked[name=verdict], input:checked[name=strength]")).to_have_count(0)
     press(page, "0", "Enter")

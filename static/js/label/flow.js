@@ -115,6 +115,8 @@ const labelJob = (form, pair) => {
   const typed = [data.get("rationale"), data.get("edit_text")].filter(Boolean).join("\n\n");
   return { kind: "label", pair, pairId: pairId(pair), url: form.action, body: bodyOf(data, pair), sign: data.get("verdict"), typed };
 };
+// While a pair is on its way and no other is here, keys would change what was sent already.
+export const isWaiting = () => waiting && !heldJob;
 const mayAct = () => !waiting || heldJob?.pair === shownPair();
 
 function send(job) {

@@ -12,20 +12,19 @@ import { hint } from "./say.js";
 
 const HEARTBEAT_MS = 60_000;
 
-function pick(value) {
-  if (choose(value)) flow.amendHeld();
-}
+const onPair = (act) => () => flow.isWaiting() || act();
+const pick = (value) => onPair(() => choose(value) && flow.amendHeld());
 const actions = {
-  left: () => pick("left"),
-  right: () => pick("right"),
-  tie: () => pick("tie"),
-  both_bad: () => pick("both_bad"),
+  left: pick("left"),
+  right: pick("right"),
+  tie: pick("tie"),
+  both_bad: pick("both_bad"),
   submit: flow.submitVerdict,
   skip: flow.skip,
   undo: () => flow.undo(find("[data-undo-form]")),
-  rationale: openRationale,
-  edit: startEdit,
-  flag: openFlag,
+  rationale: onPair(openRationale),
+  edit: onPair(startEdit),
+  flag: onPair(openFlag),
   diff: toggleDiff,
   raw: toggleRaw,
   guidelines: toggleGuidelines,
@@ -42,7 +41,7 @@ function first(event, action) {
     answerWhich(action);
     return true;
   }
-  if (!asksForGrade()) return false;
+  if (flow.isWaiting() || !asksForGrade()) return false;
   if (/^[1-4]$/.test(event.key)) {
     grade(event.key);
     flow.amendHeld();
