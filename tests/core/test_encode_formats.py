@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as RawTokenizer
-from tokenizers import models
+from tokenizers import models, processors
 from transformers import PreTrainedTokenizerFast
 
 from tests.core.support import END, config, rules
@@ -270,6 +270,36 @@ def test_tools_and_template_settings_reach_the_chat_template(
         tmp_path / "examples.jsonl", tokenizer=tokenizer, rules=rules(config(base_folder))
     ).items
     assert tokenizer.decode(list(pair.prompt)) == '[{"name": "f"}]calmHello'
+
+
+def beginning_tokenizer() -> tuple[Tokenizer, EncodingRules]:
+    """Tokens a, b and newline; the tokenizer puts <s> before every text, and so does its chat template."""
+    raw = RawTokenizer(models.BPE(vocab={"a": 0, "b": 1, "\n": 2}, merges=[]))
+    raw.add_special_tokens(["<s>", "</s>"])
+    raw.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 3)])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>")
+    tokenizer.chat_template = (
+        "{{ bos_token }}{% for message in messages %}{{ message['content'] }}"
+        "{% if message['role'] == 'assistant' %}{{ eos_token }}{% else %}{{ '\\n' }}{% endif %}{% endfor %}"
+    )
+    loss = config(Path("b")).loss
+    return tokenizer, EncodingRules(max_length=64, vocabulary=5, end_tokens=frozenset({4}), loss=loss)
+
+
+def test_texts_begin_and_end_once_whatever_tokenizer_template_and_text_add(tmp_path: Path) -> None:
+    tokenizer, limits = beginning_tokenizer()
+
+    def answer(content: str) -> list[dict[str, str]]:
+        return [{"role": "assistant", "content": content}]
+
+    lines = [
+        {"prompt": [{"role": "user", "content": "a"}], "chosen": answer("b</s>"), "rejected": answer("a")},
+        {"prompt": "a\n", "chosen": "b</s>", "rejected": "a"},
+    ]
+    path = tmp_path / "examples.jsonl"
+    path.write_text("\n".join(json.dumps(line) for line in lines))
+    for pair in encode_pairs(path, tokenizer=tokenizer, rules=limits).items:
+        assert (pair.prompt, pair.chosen, pair.rejected) == ((3, 0, 2), (1, 4), (0, 4))
 
 
 def merging_tokenizer() -> tuple[Tokenizer, EncodingRules]:

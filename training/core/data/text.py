@@ -161,11 +161,15 @@ class ExampleEncoder:
         return completion[: self._end(completion)]
 
     def _end(self, completion: TokenIds) -> int | None:
-        """The place of the end token after which nothing but space follows."""
+        """The place of the end token after which nothing but space and end tokens follow."""
         ends = [place for place, token in enumerate(completion) if token in self.rules.end_tokens]
-        if ends and not self.tokenizer.decode(list(completion[ends[-1] + 1 :])).strip():
-            return ends[-1]
-        return None
+        if not ends or self.tokenizer.decode(list(completion[ends[-1] + 1 :])).strip():
+            return None
+        end = ends[-1]
+        # A text that holds the end token already, and a template that adds it, would end twice.
+        while end > 0 and completion[end - 1] in self.rules.end_tokens:
+            end -= 1
+        return end
 
     def _tokens(self, content: Messages | str, *, generate: bool) -> TokenIds:
         if isinstance(content, str):
