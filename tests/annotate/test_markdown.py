@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from html import unescape
 from html.parser import HTMLParser
 
 import pytest
@@ -102,3 +104,33 @@ def test_line_breaks_count_in_a_chat_and_not_in_a_document() -> None:
 def test_a_very_long_text_is_shown_as_it_is() -> None:
     html = render_markdown("<b>*x*" * 30_000)
     assert html.startswith("<p>&lt;b&gt;*x*")
+
+
+@pytest.mark.parametrize(
+    ("text", "formulas"),
+    [
+        ("$x_1$ and $O(n)$", ["$x_1$", "$O(n)$"]),
+        ("$n$, $a+b$, $2k$", ["$n$", "$a+b$"]),
+        (r"\(a_b\) and \[c\]", [r"\(a_b\)", r"\[c\]"]),
+        ("$$\nE = mc^2\n$$", ["$$\nE = mc^2\n$$"]),
+        ("costs $5 and $10 more", []),
+        ("from $20-$30, or 50$ for x_1 and 60$.", []),
+        ("$HOME/$USER", []),
+        ("`$x_1$`", []),
+        ("an open $x_1 and a lone $$", []),
+    ],
+)
+def test_formulas_are_kept_as_written_and_money_is_no_formula(text: str, formulas: list[str]) -> None:
+    found = re.findall(
+        r'<span class="math-(?:inline|display)">(.*?)</span>', render_markdown(text), re.DOTALL
+    )
+    assert [unescape(formula) for formula in found] == formulas
+
+
+@pytest.mark.parametrize("language", ["python", "c++", "objective-c"])
+def test_a_fenced_block_keeps_its_language(language: str) -> None:
+    assert f'<code class="language-{language}">' in render_markdown(f"```{language}\nx\n```")
+
+
+def test_a_class_that_is_no_language_is_dropped() -> None:
+    assert "class" not in render_markdown("```x:y;z\ncode\n```")
