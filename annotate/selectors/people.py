@@ -98,10 +98,9 @@ def held_pairs(study: Study, *, people: list[Person]) -> list[HeldPair]:
 
 
 def invites_of(study: Study) -> list[ShownInvite]:
-    """Return the study's links, those that are open first, then the newest."""
+    """Return the study's links, the newest first."""
     invites = Invite.objects.select_related("study", "created_by").filter(study=study)
-    shown = [ShownInvite(invite=invite, closed=closed_because(invite)) for invite in invites]
-    return sorted(shown, key=lambda item: (bool(item.closed), -item.invite.pk))
+    return [ShownInvite(invite=invite, closed=closed_because(invite)) for invite in invites]
 
 
 def _latest(*moments: datetime | None) -> datetime | None:

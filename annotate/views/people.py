@@ -38,11 +38,13 @@ def people_page(
 ) -> HttpResponse:
     """Render the page; a new account's password and a new link are shown this once."""
     shown = people_of(access.study)
+    links = invites_of(access.study)
     context = access.context("team") | {
         "subsection": "people",
         "people": shown,
         "held": held_pairs(access.study, people=shown),
-        "invites": invites_of(access.study),
+        "open_invites": [shown for shown in links if not shown.closed],
+        "closed_invites": [shown for shown in links if shown.closed],
         "roles": Role.choices,
         "states": Study.State.choices,
         "member_form": member_form or MemberAddForm(),

@@ -6,7 +6,8 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
 from annotate.access import StudyAccess, study_access
-from annotate.models import Pair, Preference, Role
+from annotate.models import Pair, Preference, Role, Side
+from annotate.selectors.shown_pairs import show_sides
 from annotate.services.practice import practice_feedback, restart_practice
 
 LABELLERS = (Role.ANNOTATOR, Role.LEAD)
@@ -52,4 +53,5 @@ def practice_again(request: HttpRequest, slug: str) -> HttpResponse:
 
 
 def _context(access: StudyAccess, preference: Preference) -> dict[str, object]:
-    return {"study": access.study, "feedback": practice_feedback(preference), "pair_id": preference.pair_id}
+    shown = show_sides(preference.pair, left_side=Side(preference.shown_left), annotator=access.user)
+    return {"study": access.study, "feedback": practice_feedback(preference), "shown": shown}

@@ -55,8 +55,8 @@ def _initial(study: Study) -> dict[str, object]:
         "ask_strength": study.ask_strength,
         "allow_edit": study.allow_edit,
         "practice_pairs": study.practice_pairs,
-        "gold_percent": round(100 * study.gold_share, 1),
-        "repeat_percent": round(100 * study.repeat_share, 1),
+        "gold_percent": f"{100 * study.gold_share:g}",
+        "repeat_percent": f"{100 * study.repeat_share:g}",
     }
 
 

@@ -14,8 +14,13 @@ TESTS = [
     "test_queue.py",
     "test_preferences.py",
     "test_concurrency.py",
+    "test_checks.py",
+    "test_invites.py",
+    "test_people_page.py",
     "test_prompt_import.py",
     "test_prompt_pages.py",
+    "test_quality_page.py",
+    "test_review.py",
 ]
 
 
