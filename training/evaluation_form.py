@@ -23,7 +23,11 @@ def number(
         min_value=low,
         max_value=high,
         widget=forms.TextInput(attrs={"inputmode": "decimal", "autocomplete": "off"}),
-        error_messages=dict.fromkeys(("invalid", "required", "min_value", "max_value"), bounds),
+        # Django formats the messages of the limits, and those alone, with %.
+        error_messages={
+            **dict.fromkeys(("invalid", "required"), bounds),
+            **dict.fromkeys(("min_value", "max_value"), bounds.replace("%", "%%")),
+        },
     )
 
 

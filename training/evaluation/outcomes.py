@@ -3,13 +3,14 @@
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """The verdicts on one blind pair of a policy's and its opponent's response.
 
-    Counts of verdicts; `ties` has ½ of a win each. Identical texts are one tie that nobody was asked for.
+    Counts of verdicts; `ties` has ½ of a win each. Identical texts are one tie that nobody was asked for. A
+    tuple, since a page makes tens of thousands of them.
     """
 
     policy: int

@@ -10,7 +10,7 @@ import numpy as np
 from training.evaluation.outcomes import Outcome, Tally, shares_by_prompt, tally_of
 from training.statistics import NORMAL_95, Interval, bootstrap_interval, wilson_interval
 
-RESAMPLES = 4_000
+RESAMPLES = 2_000
 # With fewer prompts, or with prompts that all say the same, resampling them shows too little of what may be.
 FEWEST_FOR_BOOTSTRAP = 10
 # Shares of prompts in 0 … 1 vary by at most this much (a fair coin's standard deviation).

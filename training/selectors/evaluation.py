@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any
 
 from annotate.models import Prompt, Split, Study
@@ -13,7 +14,7 @@ from training.evaluation.length_control import LengthControlled, length_controll
 from training.evaluation.outcomes import Outcome, tally_of
 from training.evaluation.win_rate import WinRate, win_rate
 from training.models import EvaluationPlan, GateOverride, Policy, PrequentialTest
-from training.selectors.evaluation_rows import Verdicts, study_verdicts
+from training.selectors.evaluation_rows import Edition, Verdicts, edition_of, study_verdicts
 from training.selectors.heldout_means import HeldoutMeans, heldout_means
 from training.statistics import Interval, wilson_interval
 
@@ -69,7 +70,7 @@ class StudyEvaluation:
     def newest(self) -> PolicyEvaluation | None:
         return self.rows[-1] if self.rows else None
 
-    @property
+    @cached_property
     def given(self) -> int:
         """Return how many verdicts people have given on blind pairs."""
         return tally_of(self.verdicts.outcomes).verdicts
@@ -83,24 +84,82 @@ class StudyEvaluation:
         return next((row for row in self.rows if row.policy.number == number), None)
 
 
+@dataclass(frozen=True)
+class PolicyStatistics:
+    """What the verdicts on one policy come to."""
+
+    over_reference: WinRate
+    over_parent: WinRate | None
+    length_controlled: LengthControlled
+    waiting: int
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What all verdicts of a study come to, by policy id."""
+
+    verdicts: Verdicts
+    strengths: Strengths
+    by_policy: dict[int, PolicyStatistics]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What statistics depend on beside the verdicts: who met whom, and how exact they are to be."""
+
+    reference: int
+    parents: tuple[tuple[int, int | None], ...]
+    half_width: float
+
+
+# By the edition of the verdicts: until a verdict comes or changes, nothing is read or computed again.
+@lru_cache(maxsize=32)
+def statistics(edition: Edition, *, question: Question) -> Statistics:
+    """Return the statistics of an edition: one query, or none when they are known."""
+    verdicts = study_verdicts(edition)
+    policies = [question.reference, *(policy for policy, _ in question.parents)]
+    return Statistics(
+        verdicts=verdicts,
+        strengths=strengths(verdicts.outcomes, policies=policies, reference=question.reference),
+        by_policy={
+            policy: policy_statistics(verdicts.of(policy), parent=parent, question=question)
+            for policy, parent in question.parents
+        },
+    )
+
+
+def policy_statistics(
+    outcomes: Sequence[Outcome], *, parent: int | None, question: Question
+) -> PolicyStatistics:
+    over_reference = against(outcomes, opponent=question.reference)
+    over_parent = against(outcomes, opponent=parent) if parent else None
+    half_width = question.half_width
+    return PolicyStatistics(
+        over_reference=win_rate(over_reference, half_width=half_width),
+        over_parent=None if over_parent is None else win_rate(over_parent, half_width=half_width),
+        length_controlled=length_controlled(over_reference),
+        waiting=sum(not (row.judged or row.both_bad) for row in outcomes),
+    )
+
+
 def study_evaluation(study: Study) -> StudyEvaluation:
-    """Return the evaluation of all policies. The statistics are kept by the counts they come from."""
+    """Return the evaluation of all policies, in a fixed number of queries."""
     policies = list(study.policies.select_related("parent", "run__round").order_by("number"))
     reference = next((policy for policy in policies if policy.number == 0), None)
     trained = [policy for policy in policies if policy.number]
     plan = EvaluationPlan.objects.filter(study=study).first() or EvaluationPlan(study=study)
-    verdicts = study_verdicts(study)
-    placed = strengths(
-        verdicts.outcomes,
-        policies=[policy.pk for policy in policies],
+    question = Question(
         reference=reference.pk if reference else 0,
+        parents=tuple((policy.pk, other_parent(policy, reference=reference)) for policy in trained),
+        half_width=plan.half_width,
     )
+    found = statistics(edition_of(study), question=question)
     shared = Shared(
         plan=plan,
         reference=reference,
-        verdicts=verdicts,
+        statistics=found,
         means=heldout_means(policies),
-        strengths={row.policy: row for row in placed.rows},
+        strengths={row.policy: row for row in found.strengths.rows},
         prequential=prequential_by_policy(trained),
         overrides=list(GateOverride.objects.filter(policy__study=study).select_related("actor")),
     )
@@ -109,10 +168,16 @@ def study_evaluation(study: Study) -> StudyEvaluation:
         reference=reference,
         reference_means=shared.means.get(reference.pk, HeldoutMeans()) if reference else HeldoutMeans(),
         rows=[policy_evaluation(policy, shared=shared) for policy in trained],
-        strengths=placed,
-        verdicts=verdicts,
+        strengths=found.strengths,
+        verdicts=found.verdicts,
         heldout_prompts=Prompt.objects.filter(study=study, split=Split.HELDOUT).count(),
     )
+
+
+def other_parent(policy: Policy, *, reference: Policy | None) -> int | None:
+    """Return the id of the policy's parent where that is not the reference itself."""
+    is_reference = reference is not None and policy.parent_id == reference.pk
+    return None if is_reference else policy.parent_id
 
 
 @dataclass(frozen=True)
@@ -121,7 +186,7 @@ class Shared:
 
     plan: EvaluationPlan
     reference: Policy | None
-    verdicts: Verdicts
+    statistics: Statistics
     means: dict[int, HeldoutMeans]
     strengths: dict[int, Strength]
     prequential: dict[int, Prequential]
@@ -129,39 +194,33 @@ class Shared:
 
 
 def policy_evaluation(policy: Policy, *, shared: Shared) -> PolicyEvaluation:
-    reference = shared.reference
-    parent = policy.parent if policy.parent and policy.parent != reference else None
-    mine = shared.verdicts.of(policy.pk)
-    half_width = shared.plan.half_width
-    against_reference = against(mine, opponent=reference)
-    over_reference = win_rate(against_reference, half_width=half_width)
-    over_parent = win_rate(against(mine, opponent=parent), half_width=half_width) if parent else None
-    controlled = length_controlled(against_reference)
+    judged = shared.statistics.by_policy[policy.pk]
+    parent = policy.parent if other_parent(policy, reference=shared.reference) else None
     evidence = Evidence(
-        over_reference=over_reference,
-        over_parent=over_parent,
+        over_reference=judged.over_reference,
+        over_parent=judged.over_parent,
         parent=parent.label if parent else "",
-        length_controlled=controlled,
+        length_controlled=judged.length_controlled,
         **figures_of_run(policy),
         **figures_of_responses(policy, shared=shared),
     )
     return PolicyEvaluation(
         policy=policy,
         parent=parent,
-        over_reference=over_reference,
-        over_parent=over_parent,
-        length_controlled=controlled,
+        over_reference=judged.over_reference,
+        over_parent=judged.over_parent,
+        length_controlled=judged.length_controlled,
         strength=shared.strengths.get(policy.pk),
         prequential=shared.prequential.get(policy.pk),
         means=shared.means.get(policy.pk, HeldoutMeans()),
         gate=gate_of(evidence, thresholds=thresholds_of(shared.plan)),
         overrides=[row for row in shared.overrides if row.policy_id == policy.pk],
-        waiting=sum(not (row.judged or row.both_bad) for row in mine),
+        waiting=judged.waiting,
     )
 
 
-def against(outcomes: Sequence[Outcome], *, opponent: Policy | None) -> tuple[Outcome, ...]:
-    return tuple(row for row in outcomes if opponent and row.opponent == opponent.pk)
+def against(outcomes: Sequence[Outcome], *, opponent: int | None) -> list[Outcome]:
+    return [row for row in outcomes if row.opponent == opponent]
 
 
 def figures_of_run(policy: Policy) -> dict[str, Any]:
@@ -226,7 +285,8 @@ def prequential_of(test: PrequentialTest) -> Prequential:
 def rates_by_tag(study: Study, *, row: PolicyEvaluation, shared: StudyEvaluation) -> list[TagRate]:
     """Return the win rate over the reference on the prompts of each tag, most judged first: one query."""
     tags = dict(Prompt.objects.filter(study=study, split=Split.HELDOUT).values_list("pk", "tags"))
-    outcomes = against(shared.verdicts.of(row.policy.pk), opponent=shared.reference)
+    reference = shared.reference.pk if shared.reference else None
+    outcomes = against(shared.verdicts.of(row.policy.pk), opponent=reference)
     names = {tag for outcome in outcomes for tag in tags.get(outcome.prompt, ())}
     rates = [
         TagRate(

@@ -17,12 +17,11 @@ from annotate.models import Pair, Prompt, Response, Split, Study, User
 from annotate.services.audit import record_audit
 from annotate.services.pairs import add_pair
 from training.models import EvaluationPair, EvaluationPlan, Policy, SampledResponse
+from training.selectors.evaluation_rows import NO_ROUND
 from training.selectors.json_length import JsonLength
 from training.services.jobs import Claim, hold_claim
 from training.services.slots import differ
 
-# Belongs to no round, so that no round's freezing ends it: people evaluate while the next one collects, too.
-NO_ROUND = 0
 MOST_AT_ONCE = 200
 
 

@@ -1,0 +1,245 @@
+"""The pages of evaluation, gate and policies, for the people who read them."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from annotate.models import Pair, Verdict
+from annotate.services.pairs import add_pair, add_response
+from tests.training.evaluation.world import answer_all, judged_policy, reference_of, trained_policy
+from tests.training.factories import label, make_user, train_prompts
+from tests.training.page_world import PageWorld, page_world
+from training.models import EvaluationPair, EvaluationPlan, GateOverride, Job, Policy, Run
+from training.selectors.evaluation import study_evaluation
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def world() -> PageWorld:
+    found = page_world(heldout=30)
+    answer_all(reference_of(found.study), text="the reference says {} to it".format)
+    return found
+
+
+def page(world: PageWorld, rest: str) -> str:
+    response = world.lead.get(world.url(rest), follow=True)
+    assert response.status_code == 200
+    html: str = response.content.decode()
+    return html
+
+
+def plain(html: str) -> str:
+    return html.replace("\N{NO-BREAK SPACE}", " ").replace("&#x27;", "'")
+
+
+def test_a_study_without_policies_says_what_will_be_there(world: PageWorld) -> None:
+    html = page(world, "evaluation/")
+    assert "There is no trained policy yet" in html
+    assert "SFT reference" in page(world, "policies/")
+
+
+def test_the_page_says_whether_the_newest_policy_is_better_and_how_sure_that_is(world: PageWorld) -> None:
+    judged_policy(world.study, won=lambda row: row.prompt_id % 4 != 0)
+    html = plain(page(world, "evaluation/"))
+    assert "Policy 1 is better than the SFT reference" in html
+    assert "30 prompts" in html
+    assert "Bradley–Terry" in html
+
+
+def test_a_policy_that_is_level_is_not_called_better(world: PageWorld) -> None:
+    judged_policy(world.study, won=lambda row: row.prompt_id % 2 == 0)
+    html = plain(page(world, "evaluation/"))
+    assert "cannot be said yet" in html
+    assert "prompts" in html
+
+
+def test_verdicts_of_people_who_are_left_out_of_training_do_not_count(world: PageWorld) -> None:
+    judged_policy(world.study, won=lambda row: True)
+    judge = EvaluationPair.objects.select_related("pair").first()
+    assert judge is not None
+    assert judge.pair is not None
+    annotator = judge.pair.preferences.get().annotator
+    world.study.memberships.create(user=annotator, role="annotator", in_training_sets=False)
+    assert study_evaluation(world.study).given == 0
+
+
+def test_a_withdrawn_pair_does_not_count(world: PageWorld) -> None:
+    judged_policy(world.study, won=lambda row: True)
+    Pair.objects.filter(purpose=Pair.Purpose.EVALUATE).update(state=Pair.State.WITHDRAWN)
+    assert study_evaluation(world.study).given == 0
+
+
+def test_rates_are_shown_by_tag(world: PageWorld) -> None:
+    for number, prompt in enumerate(world.study.prompts.filter(split="heldout")):
+        prompt.tags = ["poem"] if number % 3 else ["poem", "code"]
+        prompt.save()
+    judged_policy(world.study, won=lambda row: True)
+    rest = page(world, "evaluation/").partition("by tag")[2]
+    assert rest.index("poem") < rest.index("code")
+    assert "10 prompts" in rest
+
+
+def test_more_pairs_can_be_asked_by_leads(world: PageWorld) -> None:
+    policy = trained_policy(world.study, number=1)
+    answer_all(policy, text="policy {}".format)
+    response = world.lead.post(world.url("policies/1/evaluate/"), {"pairs": "20"}, follow=True)
+    assert "20 more pairs of Policy 1 wait in the labelling queue." in response.content.decode()
+    response = world.lead.post(world.url("policies/1/evaluate/"), {"pairs": "many"}, follow=True)
+    assert "must lie between 1 and" in response.content.decode()
+
+
+def test_the_plan_is_typed_in_per_cent_and_an_empty_threshold_is_not_checked(world: PageWorld) -> None:
+    values = {"evaluation_share": "25", "half_width": "5", "win_rate_over_reference": "55", "kl": "20"}
+    assert world.lead.post(world.url("evaluation/plan/"), values).status_code == 302
+    plan = EvaluationPlan.objects.get(study=world.study)
+    assert (plan.evaluation_share, plan.half_width, plan.win_rate_over_reference) == (0.25, 0.05, 0.55)
+    assert (plan.kl, plan.length_growth, plan.displacement) == (20.0, None, None)
+    assert world.study.audit_entries.filter(action="evaluation_plan.changed", actor=world.lead_user).exists()
+    html = page(world, "evaluation/plan/")
+    assert 'value="25"' in html
+    assert 'value="55"' in html
+
+
+def test_a_plan_out_of_range_is_refused_with_the_remedy(world: PageWorld) -> None:
+    values = {"evaluation_share": "95", "half_width": "10", "kl": "far"}
+    response = world.lead.post(world.url("evaluation/plan/"), values)
+    assert response.status_code == 422
+    html = response.content.decode()
+    assert "must lie between 0 and 80; 20 is usual." in html
+    assert "must lie between 0.1 and 100000; 50 is usual." in html
+    assert not EvaluationPlan.objects.exists()
+
+
+def test_the_policy_page_shows_lineage_gate_settings_and_the_serving_command(world: PageWorld) -> None:
+    first = trained_policy(world.study, number=1)
+    second = trained_policy(world.study, number=2, parent=first)
+    Policy.objects.filter(pk=second.pk).update(adapter_path="policies/two")
+    html = page(world, "policies/2/")
+    for number in (0, 1, 2):
+        assert f'href="{world.url(f"policies/{number}/")}"' in html
+    assert "Nobody has compared it with the SFT reference yet." in html
+    assert f"--lora-modules {second.served_name}={settings.STUDIO_HOME}/policies/two" in html
+    assert "optimizer.learning_rate" in html
+    assert "2.13.0" in html
+
+
+def test_the_reference_has_a_page_without_a_gate(world: PageWorld) -> None:
+    html = page(world, "policies/0/")
+    assert "vllm serve owner/model --dtype bfloat16" in html
+    assert "--enable-lora" not in html
+    assert "Open round 1 on the SFT reference" in html
+
+
+def test_a_failing_policy_is_opened_on_only_with_a_reason_and_the_reason_stays(world: PageWorld) -> None:
+    trained_policy(world.study, number=1, loss_last=40.0)
+    refused = world.lead.post(world.url("rounds/open/"), follow=True)
+    assert refused.redirect_chain[-1][0] == world.url("policies/1/")
+    assert "Policy 1 fails its gate" in refused.content.decode()
+    assert 'name="reason"' in refused.content.decode()
+    world.lead.post(world.url("rounds/open/"), {"policy": "1", "reason": "To see <b>collapse</b>."})
+    assert GateOverride.objects.get().actor == world.lead_user
+    for rest in ("policies/1/", "policies/"):
+        assert "Overridden" in page(world, rest)
+    assert "To see &lt;b&gt;collapse&lt;/b&gt;." in page(world, "policies/1/")
+
+
+def test_a_viewer_reads_and_cannot_act(world: PageWorld) -> None:
+    trained_policy(world.study, number=1)
+    for rest in ("evaluation/", "policies/", "policies/1/"):
+        html = world.viewer.get(world.url(rest)).content.decode()
+        assert '<form method="post"' not in html.partition('id="content"')[2]
+    assert world.viewer.get(world.url("policies/1/examples/")).status_code == 403
+
+
+def training_run(world: PageWorld, *, pairs: int) -> Run:
+    """Policy 1 with `pairs` examples in its run directory, each judged by one person."""
+    policy = trained_policy(world.study, number=1)
+    prompt, ann = train_prompts(world.study)[0], make_user("ann")
+    lines = []
+    for number in range(pairs):
+        first, second = (add_response(prompt=prompt, text=f"{side} {number}", was_cut=False) for side in "xy")
+        pair = add_pair(prompt=prompt, response_a=first, response_b=second, batch=1)
+        label(pair, annotator=ann, verdict=Verdict.B)
+        texts = {"chosen": second.text, "rejected": first.text}
+        messages = {side: [{"role": "assistant", "content": text}] for side, text in texts.items()}
+        lines.append({"id": f"pair-{pair.pk}", "prompt": prompt.messages, **messages})
+    run = policy.run
+    folder = Path(settings.STUDIO_HOME) / run.directory
+    folder.mkdir(parents=True)
+    (folder / "examples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return run
+
+
+def test_examples_are_listed_down_to_the_single_judgements(world: PageWorld) -> None:
+    training_run(world, pairs=25)
+    html = page(world, "policies/1/examples/?page=2")
+    assert "21–25 of 25 examples" in html
+    assert html.count("the chosen one is better") == 5
+    assert "<strong>Ann</strong>" in html
+
+
+def test_a_run_directory_that_is_gone_is_said(world: PageWorld) -> None:
+    trained_policy(world.study, number=1)
+    assert "restore it from a backup" in page(world, "policies/1/examples/")
+
+
+def test_the_adapter_is_sent_as_a_whole_archive(world: PageWorld) -> None:
+    policy = trained_policy(world.study, number=1)
+    folder = Path(settings.STUDIO_HOME) / "policies" / "one"
+    folder.mkdir(parents=True)
+    files = {"adapter_model.safetensors": b"w" * 3_000_001, "README.md": b"card", "manifest.json": b"{}"}
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    (folder / "link").symlink_to("/etc/hostname")
+    Policy.objects.filter(pk=policy.pk).update(adapter_path="policies/one")
+    response = world.lead.get(world.url("policies/1/adapter.tar"))
+    body = b"".join(response.streaming_content)  # type: ignore[attr-defined]
+    assert len(body) == int(response.headers["Content-Length"])
+    with tarfile.open(fileobj=io.BytesIO(body)) as archive:
+        found = {Path(item.name).name: archive.extractfile(item) for item in archive.getmembers()}
+        assert {name: stream.read() for name, stream in found.items() if stream} == files
+
+
+@pytest.mark.parametrize("path", ["", "policies/none", "../outside", "/etc"])
+def test_nothing_outside_the_studio_is_ever_sent(world: PageWorld, path: str) -> None:
+    policy = trained_policy(world.study, number=1)
+    (Path(settings.STUDIO_HOME).parent / "outside").mkdir(exist_ok=True)
+    Policy.objects.filter(pk=policy.pk).update(adapter_path=path)
+    assert world.lead.get(world.url("policies/1/adapter.tar")).status_code == 302
+
+
+def test_merging_is_a_job_that_can_be_started_once(world: PageWorld) -> None:
+    policy = trained_policy(world.study, number=1)
+    Policy.objects.filter(pk=policy.pk).update(adapter_path="policies/one")
+    world.lead.post(world.url("policies/1/merge/"))
+    assert Job.objects.get(kind=Job.Kind.MERGE).policy == policy
+    again = world.lead.post(world.url("policies/1/merge/"), follow=True).content.decode()
+    assert "is being merged already" in again
+    assert "Merging Policy 1 into its base" in again
+    refused = world.lead.post(world.url("policies/0/merge/"), follow=True).content.decode()
+    assert "has no adapter to merge" in refused
+
+
+@pytest.mark.parametrize("rest", ["evaluation/", "policies/", "policies/1/"])
+def test_the_number_of_queries_does_not_grow_with_policies_and_verdicts(world: PageWorld, rest: str) -> None:
+    first = judged_policy(world.study, pairs=10)
+    page(world, rest)
+    with CaptureQueriesContext(
+        connection,
+    ) as few:
+        page(world, rest)
+    second = judged_policy(world.study, number=2, parent=first, pairs=40, text="second {}".format)
+    judged_policy(world.study, number=3, parent=second, pairs=40, text="third {}".format)
+    page(world, rest)
+    with CaptureQueriesContext(connection) as many:
+        page(world, rest)
+    assert len(many) == len(few)
