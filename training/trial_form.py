@@ -12,7 +12,7 @@ from training.models import Policy, Recipe
 from training.services.trials import LONGEST_TEXT, NewTrial, TrialRefused, chat_of
 from training.serving.client import SamplingSettings
 
-FORMATS = (("text", "Text"), ("chat", "Chat, as JSON messages"))
+FORMATS = (("text", "Text"), ("chat", "Chat (JSON)"))
 MOST_TOKENS = 2048
 
 

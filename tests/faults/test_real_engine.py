@@ -145,7 +145,8 @@ def test_once_around_the_loop(study: Study) -> None:
     assert_slots_filled_once(policy, round=None, slots=2 * HELDOUT)
     perform(Job.objects.get(kind=Job.Kind.SCORING, policy=policy))
     scores = Score.objects.filter(policy=policy)
-    assert scores.count() == 2 * HELDOUT
+    assert scores.filter(sampled__policy=policy).count() == 2 * HELDOUT
+    assert scores.filter(sampled__policy=reference).count() == 2 * HELDOUT
     assert any(abs(score.policy_logp - score.reference_logp) > 1e-3 for score in scores)
 
     second = open_round(study=study)

@@ -75,8 +75,8 @@ KINDS = (
     ),
 )
 PAIR_ADVICE = (
-    "Above 0 a policy ranks the responses of blind evaluation pairs as people did; it should rise from round "
-    "to round, and a fall beside rising training accuracy means overfitting."
+    "Above 0 a policy ranks blind evaluation pairs as people did; a fall while the training accuracy rises "
+    "means overfitting."
 )
 PAIR_MISSING = "No judged evaluation pair has both of its responses scored under a policy yet."
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from django.db import connections
 from django.utils import timezone
@@ -196,10 +196,10 @@ def other_study_samples(base_model: str) -> bool:
 
 
 def settings_of(trial: Trial) -> SamplingSettings:
-    sent = trial.sampling
-    return SamplingSettings(
-        temperature=sent["temperature"], top_p=sent["top_p"], max_tokens=sent["max_tokens"]
-    )
+    """Return the settings as they were written down: what is shown is what is sent."""
+    known = {entry.name for entry in fields(SamplingSettings)}
+    stored = {name: value for name, value in trial.sampling.items() if name in known}
+    return SamplingSettings(**stored | {"stop": tuple(stored.get("stop", ()))})
 
 
 async def answer(

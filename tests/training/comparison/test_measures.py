@@ -47,7 +47,7 @@ def test_word_change_is_the_share_outside_the_longest_common_subsequence(
 
 
 def test_distinct_n_counts_different_n_grams_over_all() -> None:
-    """"a b a b" has the words a b a b, the pairs ab ba ab, the triples aba bab; "A c" adds a, c and ac."""
+    """ "a b a b" has the words a b a b, the pairs ab ba ab, the triples aba bab; "A c" adds a, c and ac."""
     texts = ["a b a b", "A c"]
     assert distinct_n(texts, n=1) == 3 / 6
     assert distinct_n(texts, n=2) == 3 / 4
