@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
-from playwright.sync_api import Dialog, Request, expect
+from playwright.sync_api import Dialog, Page, Request, expect
+from pytest_django import Settings
 
 from annotate.models import Prompt
 from tests.support.browser import OpenPage
@@ -113,3 +116,96 @@ def test_columns_are_swiped_on_a_phone_while_the_page_stays_put(
     columns.scroll_into_view_if_needed()
     columns.evaluate("element => element.scrollTo({ left: element.scrollWidth, behavior: 'instant' })")
     expect(second).to_be_in_viewport(ratio=0.9)
+
+
+def choose(page: Page, *, label: str, option: str) -> None:
+    page.get_by_label(label, exact=True).select_option(option)
+
+
+def test_filters_and_diff_make_a_link_that_shows_the_same_to_others(
+    world: PageWorld, policies: tuple[Policy, Policy], open_page: OpenPage
+) -> None:
+    answer_all(world, policies)
+    second = heldout_prompts(world.study)[1]
+    Prompt.objects.filter(pk=second.pk).update(tags=["code"])
+    page = open_page(world.lead_user)
+    page.goto(world.url("compare/"))
+    choose(page, label="Tag", option="code")
+    choose(page, label="Order", option="grown")
+    choose(page, label="Word diff from", option="1")
+    choose(page, label="Word diff to", option="0")
+    page.get_by_role("button", name="Show").click()
+    expect(page.locator(".compare-row")).to_have_count(1)
+    expect(page.locator("ins").first).to_have_text("long and winding")
+    assert "text=" not in page.url
+    other = open_page(world.lead_user)
+    other.goto(page.url)
+    expect(other.locator(".compare-row")).to_have_count(1)
+    expect(other.get_by_label("Order", exact=True)).to_have_value("grown")
+    expect(other.locator("ins").first).to_have_text("long and winding")
+
+
+def test_keys_walk_the_rows_toggle_the_diff_and_open_the_prompt(
+    world: PageWorld, policies: tuple[Policy, Policy], open_page: OpenPage
+) -> None:
+    answer_all(world, policies)
+    first, second = (f"prompt-{prompt.pk}" for prompt in heldout_prompts(world.study))
+    page = open_page(world.lead_user)
+    page.goto(world.url("compare/?order=prompt"))
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    expect(page.locator(f"#{second}")).to_be_focused()
+    assert page.url.endswith(f"#{second}")
+    page.keyboard.press("k")
+    expect(page.locator(f"#{first}")).to_be_focused()
+    page.keyboard.press("d")
+    expect(page.locator("del")).to_have_count(0)
+    assert page.url.endswith(f"#{first}")
+    expect(page.locator(f"#{first}")).to_have_class("card compare-row is-current")
+    page.keyboard.press("/")
+    expect(page.get_by_label("Search", exact=True)).to_be_focused()
+    page.keyboard.type("j?")
+    expect(page.get_by_label("Search", exact=True)).to_have_value("j?")
+    page.get_by_label("Search", exact=True).blur()
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.keyboard.press("j")
+    page.keyboard.press("k")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="through the rounds")).to_be_visible()
+    page.keyboard.press("j")
+    expect(page.get_by_text("2 of 2")).to_be_visible()
+    assert "diff=0" in page.url
+
+
+def test_no_more_than_four_columns_can_be_ticked(
+    world: PageWorld, policies: tuple[Policy, Policy], open_page: OpenPage
+) -> None:
+    for number in range(2, 6):
+        add_policy(world.study, number=number)
+    answer_all(world, policies)
+    page = open_page(world.lead_user)
+    page.goto(world.url("compare/"))
+    page.get_by_role("checkbox", name="Policy 1").check()
+    expect(page.get_by_role("checkbox", name="Policy 2")).to_be_disabled()
+    page.get_by_role("checkbox", name="Policy 1").uncheck()
+    expect(page.get_by_role("checkbox", name="Policy 2")).to_be_enabled()
+
+
+def test_text_waits_for_the_engine_and_is_stopped(
+    world: PageWorld, policies: tuple[Policy, Policy], open_page: OpenPage, settings: Settings
+) -> None:
+    settings.VLLM_URLS = []
+    page = open_page(world.lead_user)
+    page.goto(world.url("compare/try/"))
+    page.get_by_label("Prompt", exact=True).fill("Why is the sky blue?")
+    page.keyboard.press("Control+Enter")
+    expect(page.get_by_text("Waiting for the engine").first).to_be_visible()
+    page.get_by_role("button", name="Stop all").click()
+    expect(page.get_by_text("stopped").first).to_be_visible()
+    expect(page.get_by_role("button", name="Stop all")).to_have_count(0)
+    expect(page.get_by_role("link", name="Why is the sky blue?")).to_be_visible()
+    for thread in threading.enumerate():
+        if thread.name.startswith("trial-"):
+            thread.join(timeout=20)

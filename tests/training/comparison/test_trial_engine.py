@@ -12,7 +12,7 @@ from pytest_django import Settings
 from tests.support.engine import LiveEngine
 from tests.support.workers import wait_until
 from tests.training.factories import make_study, make_trial
-from training.models import Policy, Recipe, Trial, TrialAnswer
+from training.models import Policy, Trial, TrialAnswer
 from training.services.trial_engine import start_trial
 from training.services.trials import stop_trial
 from training.serving.client import EngineClient, Piece, SamplingSettings
@@ -47,7 +47,6 @@ def test_answers_are_written_down_while_they_come_and_an_unusable_adapter_fails_
     policies: tuple[Policy, Policy, Policy],
 ) -> None:
     trial = trial_of(policies, max_tokens=24)
-    assert Recipe.objects.get(study=trial.study).base_model
     start_trial(trial)
     wait_until(
         lambda: not trial.answers.filter(state__in=("waiting", "writing")).exists(), seconds=90, what="ends"
