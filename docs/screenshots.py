@@ -12,10 +12,17 @@ from playwright.sync_api import Browser, Page, sync_playwright
 IMAGES = Path(__file__).resolve().parent / "images"
 WIDTHS = {"": {"width": 1280, "height": 800}, "-phone": {"width": 390, "height": 844}}
 THEMES = ("light", "dark")
-PAGES = {
-    "label": ("ada", "/studies/{study}/label/"),
-    "compare": ("lead", "/studies/{study}/compare/"),
-    "study": ("lead", "/studies/{study}/"),
+# Who looks at which page, and the keys pressed there before the picture is taken.
+PAGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "label": ("ada", "/studies/{study}/label/", ()),
+    "label-diff": ("ada", "/studies/{study}/label/", ("d",)),
+    "label-edit": ("ada", "/studies/{study}/label/", ("1", "e")),
+    "label-flag": ("ada", "/studies/{study}/label/", ("f",)),
+    "label-keys": ("ada", "/studies/{study}/label/", ("?",)),
+    "history": ("ada", "/studies/{study}/history/", ()),
+    "profile": ("ada", "/profile/", ()),
+    "compare": ("lead", "/studies/{study}/compare/", ()),
+    "study": ("lead", "/studies/{study}/", ()),
 }
 CHROMIUM_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
@@ -29,11 +36,13 @@ def take(browser: Browser, *, url: str, study: str, names: list[str], folder: Pa
     for theme in THEMES:
         for suffix, viewport in WIDTHS.items():
             for name in names:
-                username, path = PAGES[name]
+                username, path, keys = PAGES[name]
                 context = browser.new_context(base_url=url, viewport=viewport, color_scheme=theme)  # type: ignore[arg-type]
                 page = context.new_page()
                 sign_in(page, username=username)
                 page.goto(path.format(study=study), wait_until="networkidle")
+                for key in keys:
+                    page.keyboard.press(key)
                 page.screenshot(path=folder / f"{name}-{theme}{suffix}.png")
                 context.close()
 

@@ -1,9 +1,9 @@
 // Beside the pair: guidelines, the list of keys, hints for the first minute.
 import { find, focusStage, postQuietly, root } from "./dom.js";
+import { keep, kept } from "./store.js";
 
 const panel = find("[data-guidelines-panel]");
 const isWide = window.matchMedia("(min-width: 64rem)").matches;
-const REMEMBERED = `studio:guidelines:${root.dataset.user}:${root.dataset.study}`;
 
 export function toggleGuidelines() {
   panel.open = !panel.open;
@@ -18,7 +18,7 @@ function readGuidelines() {
   postQuietly(panel.dataset.seenUrl, {});
 }
 function onToggle() {
-  localStorage.setItem(REMEMBERED, panel.open ? "open" : "closed");
+  keep("guidelines", "open", panel.open);
   if (panel.open) readGuidelines();
 }
 
@@ -34,7 +34,7 @@ export function startPanels() {
       panel.open = false;
       focusStage();
     });
-    const wanted = panel.dataset.unread || localStorage.getItem(REMEMBERED) === "open";
+    const wanted = panel.dataset.unread || kept("guidelines", "open");
     if (isWide && wanted) panel.open = true;
   }
   find("[data-help]")?.addEventListener("click", showHelp);
