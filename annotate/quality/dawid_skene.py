@@ -19,8 +19,8 @@ IntArray = NDArray[np.int64]
 # Pseudo-votes of each row of an annotator's confusion matrix: somebody unknown is right three times in four.
 PRIOR_VOTES = 8.0
 PRIOR_RIGHT = 0.75
-MAX_ROUNDS = 200
-TOLERANCE = 1e-6
+MAX_ROUNDS = 100
+TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class Consensus:
     @property
     def reliability(self) -> FloatArray:
         """How often each annotator is right, over verdicts as common as here; shape (annotators,)."""
-        return np.einsum("aii,i->a", self.confusion, self.prevalence)
+        right: FloatArray = np.einsum("aii,i->a", self.confusion, self.prevalence)
+        return right
 
 
 def dawid_skene(*, pairs: IntArray, annotators: IntArray, verdicts: IntArray, classes: int) -> Consensus:

@@ -1,6 +1,7 @@
 """The lead's queues: pairs on which people disagree, which they flagged, or which nobody wants to judge."""
 
 from dataclasses import dataclass
+from itertools import combinations
 
 from django.core.paginator import Page, Paginator
 from django.db.models import Count, Exists, F, IntegerField, OuterRef, Q, QuerySet, Subquery
@@ -108,24 +109,24 @@ def _queue(study: Study, *, kind: str) -> QuerySet[Pair]:
     waiting = pairs.exclude(state=Pair.State.WITHDRAWN).filter(resolution__isnull=True)
     if kind == "skipped":
         return _skipped_by_all(waiting, study=study)
-    return _split(waiting, only_ties=kind == "conflicts")
+    return _split(waiting, study=study, only_ties=kind == "conflicts")
 
 
-def _split(pairs: QuerySet[Pair], *, only_ties: bool) -> QuerySet[Pair]:
-    """Keep the pairs whose votes differ; with `only_ties`, those where two verdicts lead alike."""
-    names = [verdict.value for verdict in Verdict]
-    counts = {f"n_{name}": Count("preferences", filter=Q(preferences__verdict=name)) for name in names}
-    voted = pairs.filter(preferences__isnull=False).annotate(**counts)
-    fields = list(counts)
+def _split(pairs: QuerySet[Pair], *, study: Study, only_ties: bool) -> QuerySet[Pair]:
+    """Keep the pairs whose votes differ; with `only_ties`, those where two verdicts lead alike.
+
+    Votes are grouped by themselves, before any pair is read.
+    """
+    votes = Preference.objects.filter(pair__study=study).order_by().values("pair")
     if not only_ties:
-        return voted.annotate(n_verdicts=Count("preferences__verdict", distinct=True)).filter(
-            n_verdicts__gt=1
-        )
+        differing = votes.annotate(verdicts=Count("verdict", distinct=True)).filter(verdicts__gt=1)
+        return pairs.filter(pk__in=differing.values("pair"))
+    counts = {f"n_{verdict.value}": Count("pk", filter=Q(verdict=verdict)) for verdict in Verdict}
     leading = Q()
-    for place, first in enumerate(fields):
-        for second in fields[place + 1 :]:
-            leading |= Q(**{first: F("most"), second: F("most")})
-    return voted.annotate(most=Greatest(*fields)).filter(leading)
+    for first, second in combinations(counts, 2):
+        leading |= Q(**{first: F("most"), second: F("most")})
+    tied = votes.annotate(**counts).annotate(most=Greatest(*counts)).filter(leading)
+    return pairs.filter(pk__in=tied.values("pair"))
 
 
 def _skipped_by_all(pairs: QuerySet[Pair], *, study: Study) -> QuerySet[Pair]:

@@ -7,12 +7,11 @@ same at a hundred thousand labels; the page says how many those are.
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from django.db.models import Count, F, OuterRef, Q, Subquery
-from django.db.models.functions import Length, TruncDate
-from django.utils import timezone
+from django.db.models import CharField, Count, F, OuterRef, Q, Subquery
+from django.db.models.functions import Cast, Length, Substr
 
 from annotate.models import Membership, Pair, Preference, Study, User, Verdict
 from annotate.quality.alarms import Alarm, alarms_of
@@ -107,9 +106,20 @@ class _Counts:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
+@dataclass(frozen=True)
+class _Counted:
+    """What four queries gave: sums per annotator, labels per day, seconds of the latest labels."""
+
+    counts: dict[int, _Counts]
+    days: dict[date, int]
+    seconds: dict[int, list[float]]
+    sampled: int
+
+
 def study_quality(study: Study) -> StudyQuality:
-    """Return the figures of a study and of each of its annotators: seven queries."""
-    counts, seconds, sampled = _counted(study)
+    """Return the figures of a study and of each of its annotators: seven queries at most."""
+    counted = _counted(study)
+    counts, seconds = counted.counts, counted.seconds
     rows = tally_rows(study)
     everybody = _Counts()
     for mine in counts.values():
@@ -130,32 +140,40 @@ def study_quality(study: Study) -> StudyQuality:
         figures=figures,
         alarms=alarms_of(figures, whose="Together, the annotators"),
         annotators=_lines(study, figures=annotators),
-        days=_days(study),
-        sampled=sampled,
+        days=_latest_days(counted.days),
+        sampled=counted.sampled,
     )
 
 
 def figures_by_annotator(study: Study, *, users: Iterable[int]) -> dict[int, Figures]:
     """Return the figures of each of these people, without agreement: four queries."""
-    counts, seconds, _ = _counted(study)
+    counted = _counted(study)
     nobody = study_agreement([])
-    return {user: _figures(counts[user], agreement=nobody, seconds=seconds[user]) for user in users}
+    return {
+        user: _figures(counted.counts[user], agreement=nobody, seconds=counted.seconds[user])
+        for user in users
+    }
 
 
-def _counted(study: Study) -> tuple[dict[int, _Counts], dict[int, list[float]], int]:
+def _counted(study: Study) -> _Counted:
     counts: dict[int, _Counts] = defaultdict(_Counts)
-    _count_verdicts(study, into=counts)
+    days = _count_verdicts(study, into=counts)
     _count_repeats(study, into=counts)
     _count_gold(study, into=counts)
     seconds, sampled = _read_latest(study, into=counts)
-    return counts, seconds, sampled
+    return _Counted(counts=counts, days=days, seconds=seconds, sampled=sampled)
 
 
-def _count_verdicts(study: Study, *, into: dict[int, _Counts]) -> None:
+def _count_verdicts(study: Study, *, into: dict[int, _Counts]) -> dict[date, int]:
+    """Count verdicts and left picks in one pass; returns the labels of each day (UTC).
+
+    The day is cut from the stored text: a date function would call Python for every row on SQLite.
+    """
     left = Q(verdict="a", shown_left="a") | Q(verdict="b", shown_left="b")
     rows = (
         _labels(study)
-        .values("annotator")
+        .annotate(day=Substr(Cast("created_at", CharField()), 1, 10))
+        .values("annotator", "day")
         .annotate(
             labels=Count("pk"),
             tie=Count("pk", filter=Q(verdict=Verdict.TIE)),
@@ -163,15 +181,20 @@ def _count_verdicts(study: Study, *, into: dict[int, _Counts]) -> None:
             left=Count("pk", filter=left),
         )
     )
+    days: Counter[date] = Counter()
     for row in rows:
-        mine = into[row["annotator"]]
-        mine.labels, mine.tie, mine.both_bad, mine.left = (
-            row["labels"],
-            row["tie"],
-            row["both_bad"],
-            row["left"],
+        days[date.fromisoformat(row["day"])] += row["labels"]
+        neither = row["tie"] + row["both_bad"]
+        into[row["annotator"]].add(
+            _Counts(
+                labels=row["labels"],
+                tie=row["tie"],
+                both_bad=row["both_bad"],
+                left=row["left"],
+                a_or_b=row["labels"] - neither,
+            )
         )
-        mine.a_or_b = mine.labels - mine.tie - mine.both_bad
+    return dict(days)
 
 
 def _count_repeats(study: Study, *, into: dict[int, _Counts]) -> None:
@@ -210,20 +233,18 @@ def _count_gold(study: Study, *, into: dict[int, _Counts]) -> None:
 
 def _read_latest(study: Study, *, into: dict[int, _Counts]) -> tuple[dict[int, list[float]], int]:
     """Read durations, and which response was longer, of the latest labels; returns seconds per annotator."""
-    rows = (
-        _labels(study)
-        .order_by("-pk")
-        .values_list(
-            "annotator",
-            "verdict",
-            "duration_ms",
-            Length("pair__response_a__text"),
-            Length("pair__response_b__text"),
-        )
+    # The ids first: sorting must not drag the texts along.
+    latest = _labels(study).order_by("-pk").values("pk")[:LATEST_LABELS]
+    rows = Preference.objects.filter(pk__in=Subquery(latest)).values_list(
+        "annotator",
+        "verdict",
+        "duration_ms",
+        Length("pair__response_a__text"),
+        Length("pair__response_b__text"),
     )
     seconds: dict[int, list[float]] = defaultdict(list)
     sampled = 0
-    for annotator, verdict, duration_ms, length_a, length_b in rows[:LATEST_LABELS]:
+    for annotator, verdict, duration_ms, length_a, length_b in rows:
         sampled += 1
         mine = into[annotator]
         if duration_ms is not None:
@@ -266,22 +287,10 @@ def _lines(study: Study, *, figures: dict[int, Figures]) -> tuple[AnnotatorQuali
     return tuple(sorted(lines, key=lambda line: (-line.figures.labels, line.user.username)))
 
 
-def _days(study: Study) -> tuple[DayCount, ...]:
-    today = timezone.localdate()
-    first = today - timedelta(days=DAYS - 1)
-    rows: Iterable[dict[str, Any]] = (
-        _labels(study)
-        .filter(created_at__gte=timezone.now() - timedelta(days=DAYS))
-        .annotate(day=TruncDate("created_at"))
-        .values("day")
-        .annotate(n=Count("pk"))
-        .order_by()
-    )
-    labels = Counter({row["day"]: row["n"] for row in rows})
-    return tuple(
-        DayCount(day=first + timedelta(days=place), labels=labels[first + timedelta(days=place)])
-        for place in range(DAYS)
-    )
+def _latest_days(labels: dict[date, int]) -> tuple[DayCount, ...]:
+    today = datetime.now(tz=UTC).date()
+    days = [today - timedelta(days=DAYS - 1 - place) for place in range(DAYS)]
+    return tuple(DayCount(day=day, labels=labels.get(day, 0)) for day in days)
 
 
 def _labels(study: Study) -> Any:
