@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from annotate.models import Pair, Study, User, Verdict
+from annotate.models import Study, User, Verdict
 from tests.training.factories import label, make_job, make_round, make_user
 from tests.training.page_world import add_heldout_response, add_policy, add_run, heldout_prompts
 from training.models import EvaluationPair, Job, Policy, Round, Run
@@ -56,8 +56,8 @@ def judge_all(
     annotator = annotator or make_user("judge")
     rows = EvaluationPair.objects.filter(policy=policy, pair__isnull=False).select_related("pair")
     for row in rows:
-        pair: Pair = row.pair
-        label(pair, annotator=annotator, verdict=verdict_of(won(row), policy_is_a=row.policy_is_a))
+        assert row.pair is not None
+        label(row.pair, annotator=annotator, verdict=verdict_of(won(row), policy_is_a=row.policy_is_a))
     return len(rows)
 
 
