@@ -96,6 +96,7 @@ class Pair(models.Model):
         blank=True,
         on_delete=models.CASCADE,
         related_name="reserved_pairs",
+        db_index=False,  # by the indexes below: where most are empty, SQLite would not use a plain one
         help_text="Only this annotator gets the pair; empty: whoever is next.",
     )
     batch = models.PositiveIntegerField(
@@ -137,6 +138,16 @@ class Pair(models.Model):
                 name="open_pairs_reserved_for",
             ),
             models.Index(fields=["study", "batch", "purpose"]),
+            models.Index(
+                fields=["reserved_for", "original"],
+                condition=models.Q(reserved_for__isnull=False),
+                name="reserved_by_original",
+            ),
+            models.Index(
+                fields=["reserved_for", "created_at"],
+                condition=models.Q(reserved_for__isnull=False),
+                name="reserved_by_time",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -14,7 +14,7 @@ from django.db import connection
 from annotate.models import AnnotatorProgress, Lease, Pair, Preference, QueueCursor, Skip, Study, User
 
 # Counting stops here, so that the figure costs the same in a study of a million pairs.
-COUNT_LIMIT = 1000
+COUNT_LIMIT = 300
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,7 @@ SELECT * FROM (
     WHERE level.priority IS NOT NULL ORDER BY level.priority DESC LIMIT 1
 ) common
 """
+# CROSS JOIN keeps SQLite to this order of the tables; the other way round it would read the whole study.
 _COUNT = f"""
 {_LEVELS}
 SELECT COUNT(*), COALESCE(SUM(CASE WHEN {_MINE} THEN 0 ELSE 1 END), 0), (
@@ -105,8 +106,8 @@ SELECT COUNT(*), COALESCE(SUM(CASE WHEN {_MINE} THEN 0 ELSE 1 END), 0), (
     SELECT labels FROM {_PROGRESS} progress
     WHERE progress.study_id = %(study)s AND progress.annotator_id = %(annotator)s
 ) FROM (
-    SELECT pair.id FROM {_LEVELS_WITH_CURSOR} JOIN {_PAIR} pair ON {_BEYOND}
-    WHERE level.priority IS NOT NULL LIMIT %(limit)s
+    SELECT pair.id FROM {_LEVELS_WITH_CURSOR} CROSS JOIN {_PAIR} pair
+    WHERE level.priority IS NOT NULL AND {_BEYOND} LIMIT %(limit)s
 ) pair
 """
 _ENDS = f"""

@@ -228,7 +228,7 @@ def test_asking_whether_a_check_is_due_costs_the_same_however_much_there_is(
         connection,
     ) as queries:
         due_check(study=study, annotator=ana)
-    assert len(queries) <= 3
+    assert len(queries) <= 4  # standing, candidates, the check that fits, its copy
     configured = configure(study, gold_share=0.0, repeat_share=0.0)
     with CaptureQueriesContext(connection) as queries:
         due_check(study=configured, annotator=ana)

@@ -12,6 +12,8 @@ from django.conf import settings
 
 TESTS = [
     "test_queue.py",
+    "test_queue_growth.py",
+    "test_complaints_queue.py",
     "test_preferences.py",
     "test_concurrency.py",
     "test_checks.py",
