@@ -85,6 +85,29 @@ def test_a_lost_session_keeps_the_label_until_the_person_is_back(
     until(lambda: Preference.objects.count() == 1)
 
 
+def test_signing_in_again_elsewhere_sends_what_was_kept(
+    open_context: OpenContext, study: Study, ana: User
+) -> None:
+    """Signing in changes the CSRF token, which the form on the screen still has as it was."""
+    ana.set_password("a long password")
+    ana.save()
+    make_pairs(study, 2)
+    context = open_context(ana)
+    page = open_label(context.new_page(), study)
+    context.clear_cookies()
+    page.keyboard.press("1")
+    page.keyboard.press("Enter")
+    expect(page.locator("[data-unsaved]")).to_contain_text("signed out")
+    with context.expect_page() as opened:
+        page.get_by_text("Sign in in another tab").click()
+    login = opened.value
+    login.get_by_label("Username").fill("ana")
+    login.get_by_label("Password").fill("a long password")
+    login.get_by_role("button", name="Sign in").click()
+    until(lambda: Preference.objects.count() == 1, seconds=20)
+    expect(page.locator("[data-unsaved]")).to_be_hidden()
+
+
 def test_labels_faster_than_the_answers_never_bring_a_pair_twice(
     open_page: OpenPage, study: Study, ana: User
 ) -> None:
