@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from datetime import timedelta
 
-from django.db.models import Max
+from django.db.models import Max, Q
 from django.utils import timezone
 
 from training.comparison.texts import word_change
@@ -30,7 +30,7 @@ def measure_policy(policy: Policy) -> None:
     """Measure how a policy's responses differ from its parent's and the reference's, and sum them up."""
     last = heldout_responses(policy).aggregate(last=Max("slot"))["last"]
     others = Policy.objects.filter(study=policy.study_id).exclude(pk=policy.pk)
-    for other in others.filter(number=0) | others.filter(pk=policy.parent_id):
+    for other in others.filter(Q(number=0) | Q(children=policy)).distinct():
         for slot in range(0 if last is None else last + 1):
             measure_changes(other, policy, slot=slot, seconds=None)
     refresh_summaries([policy], tag="", seconds=None)
@@ -120,4 +120,4 @@ def policies_at_work(policies: Sequence[Policy]) -> set[int]:
     """Return those whose held-out responses or scores are still arriving."""
     kinds, states = (Job.Kind.HELDOUT, Job.Kind.SCORING), (Job.State.QUEUED, Job.State.RUNNING)
     jobs = Job.objects.filter(policy__in=policies, kind__in=kinds, state__in=states)
-    return set(jobs.values_list("policy", flat=True))  # type: ignore[arg-type]
+    return set(jobs.values_list("policy", flat=True))

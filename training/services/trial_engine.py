@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from dataclasses import dataclass, field, fields
+from functools import partial
 
 from django.db import connections
 from django.utils import timezone
@@ -100,9 +101,7 @@ class Writing:
         messages, settings = self.trial.messages, settings_of(self.trial)
         for pk, draft in self.drafts.items():
             if not draft.is_stopped:
-                self.pool.submit(
-                    pk, lambda draft=draft: answer(client, draft, messages=messages, settings=settings)
-                )
+                self.pool.submit(pk, partial(answer, client, draft, messages=messages, settings=settings))
         while self.pool.in_flight:
             outcome = self.pool.next_outcome(timeout=FLUSH_SECONDS)
             self._flush()

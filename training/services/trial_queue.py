@@ -59,7 +59,7 @@ def queue_pair(*, trial: Trial, answers: Sequence[TrialAnswer], actor: User) -> 
 def checked_answers(answers: Sequence[TrialAnswer]) -> tuple[TrialAnswer, TrialAnswer]:
     """Return the two answers, both whole and different. Raises TrialRefused."""
     if len(answers) != 2:
-        raise TrialRefused(f"{len(answers)} answers are picked; a pair is made of two.")
+        raise TrialRefused(f"A pair is made of two answers, and {len(answers)} are picked.")
     for answer in answers:
         if answer.state != TrialAnswer.State.DONE or not answer.token_ids:
             raise TrialRefused(

@@ -62,7 +62,8 @@ def create_trial(*, study: Study, actor: User, new: NewTrial) -> Trial:
     policies = list(Policy.objects.filter(study=study, number__in=new.policies))
     if not FEWEST_POLICIES <= len(policies) <= MOST_POLICIES:
         raise TrialRefused(
-            f"{len(policies)} policies are chosen; choose {FEWEST_POLICIES} to {MOST_POLICIES}."
+            f"{len(policies)} polic{'y is' if len(policies) == 1 else 'ies are'} chosen; choose "
+            f"{FEWEST_POLICIES} to {MOST_POLICIES} to see side by side."
         )
     check_rate(actor)
     now = timezone.now()

@@ -76,8 +76,9 @@ def trial_detail(request: HttpRequest, slug: str, trial_id: int) -> HttpResponse
 def trial_live(request: HttpRequest, slug: str, trial_id: int) -> HttpResponse:
     """Return the answers as they are now; 286 ends the polling when nothing comes any more."""
     access, trial = trial_access(request, slug, trial_id)
-    context = access.context("compare") | answers_context(trial)
-    status = 200 if context["shown"].is_active else STOP_POLLING
+    answers = answers_context(trial)
+    context = {**access.context("compare"), **answers}
+    status = 200 if answers["shown"].is_active else STOP_POLLING
     return render(request, "training/_trial_answers.html", context, status=status)
 
 

@@ -195,7 +195,8 @@ def test_orders_by_verdict_are_offered_only_where_there_are_verdicts(
     world: PageWorld, reference: Policy, trained: Policy, prompts: list[Prompt]
 ) -> None:
     assert "judged worse first" not in text_of(world, "compare/")
-    judge(*(policy.sampled_responses.get(prompt=prompts[0]) for policy in (reference, trained)), "after")
+    before, after = (policy.sampled_responses.get(prompt=prompts[0]) for policy in (reference, trained))
+    judge(before, after, "after")
     html = text_of(world, "compare/")
     assert "judged worse first" in html
     assert "Policy 1 preferred · 1–0–0" in html

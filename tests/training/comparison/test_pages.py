@@ -156,9 +156,10 @@ def test_export_holds_what_is_filtered_with_its_provenance(
     second = add_heldout_response(trained, prompts[2], "a second sample", slot=1, log_ratio=2.0)
     second.settings = {"temperature": 0.7}
     second.save()
-    judge(
-        *(policy.sampled_responses.get(prompt=prompts[2], slot=0) for policy in (reference, trained)), "after"
+    before, after = (
+        policy.sampled_responses.get(prompt=prompts[2], slot=0) for policy in (reference, trained)
     )
+    judge(before, after, "after")
     (line,) = exported(world, "compare/export.jsonl?tag=code").splitlines()
     record = json.loads(line)
     assert record["prompt"] == prompts[2].pk

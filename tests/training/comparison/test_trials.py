@@ -120,7 +120,7 @@ def test_pair_that_cannot_be_learned_from_is_refused(
 
 @pytest.mark.parametrize("policies", [(), (0,), (0, 7)])
 def test_pair_needs_two_answers(world: PageWorld, trial: Trial, policies: tuple[int, ...]) -> None:
-    assert "a pair is made of two" in send(world, trial, policies=policies)
+    assert "A pair is made of two answers" in send(world, trial, policies=policies)
 
 
 def test_text_that_is_a_train_prompt_gets_one_more_pair_when_its_own_is_sampled(
@@ -188,7 +188,7 @@ def ask(world: PageWorld, **fields: object) -> tuple[int, str]:
     ("fields", "said"),
     [
         ({"text": " "}, "There is nothing to answer"),
-        ({"policies": ["0"]}, "1 policies are chosen; choose 2 to 4"),
+        ({"policies": ["0"]}, "1 policy is chosen; choose 2 to 4"),
         ({"policies": []}, "Choose two to four policies"),
         ({"policies": ["0", "9"]}, "not one of the available choices"),
         ({"temperature": "-1"}, "greater than or equal to 0"),
