@@ -259,7 +259,8 @@ def test_the_web_side_of_the_trainer_imports_nothing_heavy() -> None:
 
 def test_the_trainer_imports_no_django() -> None:
     loaded = _modules_after(
-        "import training.core.__main__, training.core.stages.dpo, training.core.stages.score"
+        "import training.core.__main__, training.core.stages.dpo, training.core.stages.sft, "
+        "training.core.stages.score"
     )
     assert "torch" in loaded
     assert loaded.isdisjoint({"django", "annotate", "dpo_studio", "django_rq", "rq"})
