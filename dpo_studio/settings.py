@@ -81,10 +81,19 @@ TEMPLATES = [
 # Database: SQLite in STUDIO_HOME, or PostgreSQL by DATABASE_URL. Never one transaction per request: services
 # open their own, short ones. IMMEDIATE makes SQLite take the write lock at BEGIN, so that compare-and-swap
 # never deadlocks.
+# FULL: a label that was answered survives a power cut. NORMAL: it survives the end of any process, but a
+# power cut takes what came since the last checkpoint, a few megabytes of writes.
+SQLITE_SYNCHRONOUS: str = env.str("SQLITE_SYNCHRONOUS", "FULL").upper()
+if SQLITE_SYNCHRONOUS not in ("FULL", "NORMAL"):
+    raise ValueError(
+        f"SQLITE_SYNCHRONOUS = {SQLITE_SYNCHRONOUS!r} is not known; use FULL (the default) or NORMAL"
+    )
 SQLITE_OPTIONS = {
     "transaction_mode": "IMMEDIATE",
     "timeout": 20,
-    "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-65536;",
+    "init_command": (
+        f"PRAGMA journal_mode=WAL; PRAGMA synchronous={SQLITE_SYNCHRONOUS}; PRAGMA cache_size=-65536;"
+    ),
 }
 DATABASES = {"default": env.dj_db_url("DATABASE_URL", f"sqlite:///{STUDIO_HOME / 'studio.sqlite3'}")}
 DATABASES["default"]["ATOMIC_REQUESTS"] = False

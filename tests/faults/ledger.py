@@ -63,9 +63,13 @@ class Ledger:
         """Return whether each pair has all the labels it wants."""
         return self._rows(OPEN_PAIRS) == [(0,)]
 
+    def labels(self) -> dict[tuple[int, int], str]:
+        """Return (annotator, pair) → client id of every label."""
+        return {(a, p): str(uuid.UUID(str(client_id))) for a, p, client_id in self._rows(LABELS)}
+
     def differences(self, *, kept: dict[tuple[int, int], str], sent: set[str]) -> list[str]:
         """Return what does not add up between the rows and what people were told, in sentences."""
-        labels = {(a, p): str(uuid.UUID(str(client_id))) for a, p, client_id in self._rows(LABELS)}
+        labels = self.labels()
         found = [f"label {key} got a 2xx and is not there" for key in kept if labels.get(key) != kept[key]]
         found += [f"label {key} was never sent" for key, client_id in labels.items() if client_id not in sent]
         for pair, slots, count, people, leases in self._rows(SLOTS):

