@@ -12,11 +12,13 @@ from django.db import connections
 from pytest_django import Settings
 
 from annotate.models import Pair, Prompt, Response, Split, Study
+from annotate.services.pairs import add_pair, add_response
 from tests.support.faulty_engine import HANG, Answer, FaultyEngine, HangUp, Request, faulty_engine, slow
+from tests.training.evaluation.world import trained_policy
 from tests.training.factories import attempt_of, make_response, make_round, make_study, train_prompts
 from tests.training.loop import target_of
 from training.jobs import perform_attempt
-from training.models import Job, Policy, Round, SampledResponse
+from training.models import EvaluationPair, Job, Policy, Round, SampledResponse
 from training.services import engines
 from training.services.jobs import (
     Claim,
@@ -362,6 +364,24 @@ def test_scoring_follows_held_out_sampling_of_a_trained_policy(study: Study, eng
         perform_attempt(attempt_of(create_job(study=study, kind=Job.Kind.HELDOUT, policy=policy)).pk)
     scoring = Job.objects.get(kind=Job.Kind.SCORING)
     assert (scoring.policy, scoring.total) == (trained, 6)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_blind_pairs_follow_held_out_sampling_whichever_policy_is_sampled_first(
+    study: Study, engine: FaultyEngine, first: int
+) -> None:
+    trained = trained_policy(study, number=1)
+    prompt = train_prompts(study)[0]
+    for number in range(16):
+        texts = (f"left {number}", f"right {number}")
+        a, b = (add_response(prompt=prompt, text=text, was_cut=False) for text in texts)
+        add_pair(prompt=prompt, response_a=a, response_b=b, batch=1)
+    for number in (first, 1 - first):
+        policy = study.policies.get(number=number)
+        perform_attempt(attempt_of(create_job(study=study, kind=Job.Kind.HELDOUT, policy=policy)).pk)
+    asked = EvaluationPair.objects.filter(policy=trained, pair__purpose=Pair.Purpose.EVALUATE)
+    assert asked.count() == 4  # a fifth of 20 pairs
+    assert {row.opponent.number for row in asked} == {0}
 
 
 def test_study_of_a_lost_round_says_what_to_do(study: Study, engine: FaultyEngine) -> None:
