@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.core.support import config, example, gradients, load_job, random_pair, write_run
 from training.core.errors import TrainingError
+from training.core.logprobs import reference
 from training.core.run.config import LOSS_KEYS, read_config
 from training.core.run.directory import RunDirectory
 from training.core.run.files import damaged_file, write_json, write_json_lines
@@ -51,6 +52,32 @@ def test_every_loss_of_pairs_raises_its_margin(tmp_path: Path, base_folder: Path
     assert result.train_margin_before is not None
     assert result.train_margin > result.train_margin_before
     assert result.used == 2 + len(ties)
+
+
+def test_a_second_round_asks_the_reference_only_for_what_is_new(
+    tmp_path: Path, base_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    real = reference._Prompt.logps
+
+    def counted(prompt: Any, completion: Any) -> Any:
+        asked.append(len(completion))
+        return real(prompt, completion)
+
+    monkeypatch.setattr(reference._Prompt, "logps", counted)
+    ledger = str(tmp_path / "ledgers" / "base.sqlite")
+    counts = []
+    for round_number, pairs in enumerate((4, 6), start=1):
+        run = write_run(
+            tmp_path / f"round-{round_number}",
+            base=base_folder,
+            examples=[example(number) for number in range(pairs)],
+            ledger=ledger,
+            optimizer={"epochs": 1},
+        )
+        train(run)
+        counts.append(len(asked))
+    assert counts == [2 * 4, 2 * 6]
 
 
 @pytest.mark.parametrize("name", ["simpo", "orpo"])
