@@ -9,12 +9,13 @@ import pytest
 from django.utils import timezone
 from pytest_django import Settings
 
-from annotate.models import AuditEntry, Pair, Prompt, Split
+from annotate.models import AuditEntry, Pair, Prompt, Split, Verdict
 from tests.training.comparison.worlds import text_of
-from tests.training.factories import make_job, make_round, make_trial, train_prompts
+from tests.training.factories import label, make_job, make_round, make_trial, make_user, train_prompts
 from tests.training.page_world import PageWorld, heldout_prompts
 from training.models import Job, Policy, Round, SampledResponse, Trial, TrialAnswer
 from training.services import trial_engine
+from training.services.training_set import build_training_set
 from training.services.trial_engine import run_trial
 from training.services.trial_queue import queue_pair
 from training.services.trials import TrialRefused, chat_of, stop_trial
@@ -256,3 +257,14 @@ def test_stopped_before_an_engine_was_there_ends_the_wait(
     stop_trial(trial)
     run_trial(trial.pk)
     assert set(trial.answers.values_list("state", flat=True)) == {"stopped"}
+
+
+def test_judged_pair_of_a_trial_is_trained_on_with_the_tokens_that_were_streamed(
+    world: PageWorld, opened: Round, trial: Trial
+) -> None:
+    pair = queue_pair(trial=trial, answers=list(trial.answers.all()), actor=world.lead_user)
+    label(pair, annotator=make_user("judge"), verdict=Verdict.B)
+    (example,) = build_training_set(round=opened).examples
+    assert example.chosen_token_ids == (3, 4, 5)
+    assert example.prompt_token_ids == (1, 2)
+    assert [dict(message) for message in example.prompt] == trial.messages
