@@ -363,7 +363,8 @@ def test_scoring_follows_held_out_sampling_of_a_trained_policy(study: Study, eng
     for policy in (study.policies.get(number=0), trained):
         perform_attempt(attempt_of(create_job(study=study, kind=Job.Kind.HELDOUT, policy=policy)).pk)
     scoring = Job.objects.get(kind=Job.Kind.SCORING)
-    assert (scoring.policy, scoring.total) == (trained, 6)
+    # Its own responses, and those of its rival in blind evaluation, the reference.
+    assert (scoring.policy, scoring.total) == (trained, 6 + 6)
 
 
 @pytest.mark.parametrize("first", [0, 1])
