@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
 
 import numpy as np
 
-NORMAL_95 = 1.959963984540054
+from annotate.quality.intervals import wilson
 
 
 @dataclass(frozen=True)
@@ -31,17 +30,8 @@ def wilson_interval(*, wins: float, trials: int) -> Interval:
             f"wins = {wins} of trials = {trials}: wins must lie in 0 … trials and trials be at least 1"
         )
     share = wins / trials
-    z2 = NORMAL_95**2
-    centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
-    half = NORMAL_95 * sqrt(share * (1 - share) / trials + z2 / (4 * trials**2)) / (1 + z2 / trials)
-    # At the ends rounding would leave the interval a hair short of the share itself.
-    return Interval(
-        share=share,
-        low=min(share, centre - half),
-        high=max(share, centre + half),
-        prompts=trials,
-        method="wilson",
-    )
+    low, high = wilson(share, trials=trials)
+    return Interval(share=share, low=low, high=high, prompts=trials, method="wilson")
 
 
 def bootstrap_interval(*, shares: Sequence[float], resamples: int = 10_000, seed: int = 0) -> Interval:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
 
 import krippendorff
 import numpy as np
 
 from annotate.models import Verdict
+from annotate.quality.intervals import wilson
 
-NORMAL_95 = 1.959963984540054
 VERDICTS = tuple(verdict.value for verdict in Verdict)
 
 # How often each verdict was given to one pair, in the order of VERDICTS.
@@ -57,15 +56,6 @@ def share_of(*, hits: float, total: int) -> Share:
         return Share(hits=hits, total=0, share=None, low=None, high=None)
     low, high = wilson(hits / total, trials=total)
     return Share(hits=hits, total=total, share=hits / total, low=low, high=high)
-
-
-def wilson(share: float, *, trials: int) -> tuple[float, float]:
-    """Return the ends of the 95 % Wilson score interval of a proportion."""
-    z2 = NORMAL_95**2
-    centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
-    half = NORMAL_95 * sqrt(share * (1 - share) / trials + z2 / (4 * trials**2)) / (1 + z2 / trials)
-    # At the ends rounding would leave the interval a hair short of the share itself.
-    return min(share, centre - half), max(share, centre + half)
 
 
 def raw_agreement(tallies: Mapping[Tally, int]) -> Share:

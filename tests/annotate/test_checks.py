@@ -216,7 +216,7 @@ def test_a_withdrawn_gold_pair_goes_to_nobody_and_leaves_the_screens(study: Stud
     assert lease_next_pair(study=study, annotator=ana) is None
 
 
-@pytest.mark.parametrize("labels", [30, 300])
+@pytest.mark.parametrize("labels", [30, 120])
 def test_asking_whether_a_check_is_due_costs_the_same_however_much_there_is(
     study: Study, ana: User, labels: int
 ) -> None:

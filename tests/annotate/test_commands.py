@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import uuid
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,22 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from django.urls import reverse
 
-from annotate.models import Pair, Preference, Prompt, Role, Split, Study, User, Verdict
+from annotate.models import (
+    Flag,
+    Pair,
+    Preference,
+    Prompt,
+    Resolution,
+    Role,
+    Side,
+    Split,
+    Study,
+    User,
+    Verdict,
+)
 from annotate.selectors.preferences import label_progress, label_usage, labelled_pairs
+from annotate.services.editing import Edit
+from annotate.services.preferences import record_preference
 from tests.support.labelling import (
     assert_slots_add_up,
     label,
@@ -161,6 +176,45 @@ def test_export_preferences_tells_where_each_came_from_when_asked(study: Study) 
     record = json.loads(run("export_preferences", study.slug, "--metadata").splitlines()[0])
     assert record["metadata"]["annotator"] == "ana"
     assert record["metadata"]["simulated_rule"] == ""
+
+
+def test_export_metadata_holds_all_that_was_said_of_a_pair(study: Study) -> None:
+    Study.objects.update(ask_strength=True)
+    ana = make_annotator(study, "ana")
+    pair = make_pair(study, texts=("first", "second"))
+    preference = record_preference(
+        pair=pair,
+        annotator=ana,
+        verdict=Verdict.B,
+        client_id=uuid.uuid4(),
+        shown_left=Side.B,
+        duration_ms=4200,
+        strength=3,
+        rationale="B is kinder.",
+        edit=Edit(side=Side.A, text="first, improved"),
+    )
+    Flag.objects.create(pair=pair, annotator=ana, reason=Flag.Reason.OTHER, note="odd")
+    Resolution.objects.create(pair=pair, verdict=Verdict.A)
+    metadata = json.loads(run("export_preferences", study.slug, "--metadata"))["metadata"]
+    assert metadata == {
+        "pair": pair.pk,
+        "batch": 1,
+        "purpose": "train",
+        "prompt_id": "",
+        "annotator": "ana",
+        "simulated_rule": "",
+        "verdict": "b",
+        "strength": 3,
+        "rationale": "B is kinder.",
+        "edited_side": "a",
+        "edited_text": "first, improved",
+        "flags": [{"reason": "other", "note": "odd"}],
+        "decision": "a",
+        "shown_left": "b",
+        "duration_ms": 4200,
+        "guidelines_version": 1,
+        "created_at": preference.created_at.isoformat(),
+    }
 
 
 def test_export_preferences_to_a_place_that_is_not_there_says_so(study: Study, tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ from typing import TypedDict
 
 import pytest
 
+from annotate.known_lines import known_line
+
 DEMO = Path(__file__).resolve().parents[2] / "annotate" / "demo"
 KINDS = {
     "explain", "advice", "rewrite", "summarise", "list", "email",
@@ -146,3 +148,15 @@ def test_guidelines_say_when_to_use_each_choice() -> None:
     for choice in ("| `1` |", "| `2` |", "| `0` | Tie", "| `b` | Both are bad", "| `Space` | Skip"):
         assert choice in text
     assert len(text.split()) <= 800
+
+
+@pytest.mark.parametrize(("name", "fewest"), [("practice", 3), ("gold", 5)])
+def test_pairs_with_a_known_answer_can_be_imported_and_are_explained(name: str, fewest: int) -> None:
+    lines = [
+        known_line(json.loads(line))
+        for line in (DEMO / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    assert len(lines) >= fewest
+    assert len({line.messages_json for line in lines}) == len(lines)
+    assert all(len(line.explanation) > 10 for line in lines)
+    assert {"a", "b"} <= {line.verdict.value for line in lines}

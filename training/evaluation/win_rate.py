@@ -7,8 +7,9 @@ from math import ceil
 
 import numpy as np
 
+from annotate.quality.intervals import NORMAL_95
 from training.evaluation.outcomes import Outcome, Tally, shares_by_prompt, tally_of
-from training.statistics import NORMAL_95, Interval, bootstrap_interval, wilson_interval
+from training.statistics import Interval, bootstrap_interval, wilson_interval
 
 RESAMPLES = 2_000
 # With fewer prompts, or with prompts that all say the same, resampling them shows too little of what may be.
