@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import sqrt
 
-NORMAL_95 = 1.959963984540054
+from annotate.quality.intervals import NORMAL_95, wilson
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,10 @@ def mean_over_prompts(values: Iterable[tuple[int, float]]) -> Mean | None:
 def share_over_prompts(values: Iterable[tuple[int, float]]) -> Mean | None:
     """Return the mean share over prompts with its Wilson interval, which also holds at 0 and 1.
 
-    A prompt's own share counts as that part of a success (Wilson 1927). None without values.
+    A prompt's own share counts as that part of a success. None without values.
     """
     mean = mean_over_prompts(values)
     if mean is None:
         return None
-    z2, n = NORMAL_95**2, mean.prompts
-    centre = (mean.value + z2 / (2 * n)) / (1 + z2 / n)
-    half = NORMAL_95 * sqrt(mean.value * (1 - mean.value) / n + z2 / (4 * n**2)) / (1 + z2 / n)
-    low, high = min(mean.value, centre - half), max(mean.value, centre + half)
-    return Mean(mean.value, low=max(0.0, low), high=min(1.0, high), prompts=n)
+    low, high = wilson(mean.value, trials=mean.prompts)
+    return Mean(mean.value, low=max(0.0, low), high=min(1.0, high), prompts=mean.prompts)
