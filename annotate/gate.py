@@ -23,7 +23,7 @@ def one_at_a_time(view: View[Arguments]) -> View[Arguments]:
     """Let one request at a time into the views that are marked with this, where SQLite is used."""
 
     @wraps(view)
-    def in_turn(request: HttpRequest, *args: Arguments.args, **kwargs: Arguments.kwargs) -> HttpResponse:
+    def in_turn(request: HttpRequest, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> HttpResponse:
         if connection.vendor != "sqlite":
             return view(request, *args, **kwargs)
         with _turn:

@@ -64,7 +64,8 @@ class _Statement(Generic[M]):
         places = klass_info["select_fields"]
         self._start, self._end = places[0], places[-1] + 1
         self._fields = [self._compiler.select[place][0].target.attname for place in places]
-        self._related = get_related_populators(klass_info, self._compiler.select, connection.alias)
+        related: Any = get_related_populators  # its arguments differ between versions of Django's stubs
+        self._related = related(klass_info, self._compiler.select, connection.alias)
 
     def parameters(self, values: dict[str, int | str]) -> tuple[Any, ...]:
         names = self._names

@@ -167,4 +167,4 @@ def last_places(*, study: Study, annotator: User) -> list[Place]:
 def _rows(statement: str, *, study: Study, annotator: User, **values: float) -> list[Any]:
     with connection.cursor() as cursor:
         cursor.execute(statement, {"study": study.pk, "annotator": annotator.pk, **values})
-        return cursor.fetchall()
+        return list(cursor.fetchall())

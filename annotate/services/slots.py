@@ -24,7 +24,7 @@ def take_slot(pair_id: int) -> bool:
     """Take one slot of an open pair; False when it has none left. A single compare-and-swap."""
     with connection.cursor() as cursor:
         cursor.execute(_TAKE_SLOT, [pair_id])
-        return cursor.rowcount == 1
+        return bool(cursor.rowcount == 1)
 
 
 def give_slot_back(pair_id: int) -> None:

@@ -113,9 +113,10 @@ def measure_all(plan: Plan, *, home: Path) -> list[report.Row]:
                 rows.append(measure(server, study=fresh, setting=setting, seconds=plan.seconds, skip=used))
                 used += setting.annotators
                 print(report.line_of(rows[-1]), flush=True)
-            for setting in WITH_HISTORY if half else ():
-                rows.append(measure(server, study=half, setting=setting, seconds=plan.seconds, skip=0))
-                print(report.line_of(rows[-1]), flush=True)
+            if half is not None:
+                for setting in WITH_HISTORY:
+                    rows.append(measure(server, study=half, setting=setting, seconds=plan.seconds, skip=0))
+                    print(report.line_of(rows[-1]), flush=True)
     return rows
 
 

@@ -121,7 +121,7 @@ async def read_answer(reader: asyncio.StreamReader) -> Answer:
     """Read one answer: status, headers, and a body of the announced length."""
     head = await reader.readuntil(b"\r\n\r\n")
     first, *lines = head.split(b"\r\n")
-    headers = {}
+    headers: dict[bytes, bytes] = {}
     for line in lines:
         name, _, value = line.partition(b":")
         name = name.lower()

@@ -19,7 +19,7 @@ def response_text(number: int) -> str:
     """Return response `number`: 100 to 200 words, every second time with a list and bold words."""
     chance = random.Random(number)
     length = chance.randint(100, 200)
-    sentences = []
+    sentences: list[str] = []
     while sum(len(sentence.split()) for sentence in sentences) < length:
         sentences.append(_sentence(chance))
     middle = len(sentences) // 2
