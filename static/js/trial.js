@@ -19,7 +19,7 @@
 
   document.addEventListener("htmx:afterSwap", (event) => {
     if (event.detail.target.id === "trial-answers" && !event.detail.target.querySelector("[aria-busy]")) {
-      window.showToast("All answers are there.");
+      window.showToast("All answers have ended.");
     }
   });
 })();
