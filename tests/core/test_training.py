@@ -23,6 +23,7 @@ from training.core.run.files import damaged_file, sha256_of_file
 from training.core.run.records import RunResult, read_margins, read_metrics
 from training.core.stages.dpo import run_dpo
 from training.core.stages.job import DpoRun
+from training.core.stages.preferences import PreferenceData
 from training.core.stages.references import check_step_zero
 from training.core.stages.step import batch_backward
 
@@ -256,6 +257,7 @@ def test_a_parent_that_changes_nothing_is_warned_of(
 
 
 def references_of(job: DpoRun) -> tuple[PairTokenLogps, ...]:
+    assert isinstance(job.data, PreferenceData)
     assert job.data.references is not None
     return job.data.references
 

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.core.support import config, example, gradients, load_job, random_pair, write_run
+from training.core.diagnostics import figures_of
 from training.core.errors import TrainingError
 from training.core.logprobs import reference
 from training.core.run.config import LOSS_KEYS, read_config
@@ -18,12 +19,13 @@ from training.core.run.directory import RunDirectory
 from training.core.run.files import damaged_file, write_json, write_json_lines
 from training.core.run.records import RunResult, read_evaluations, read_margins, read_metrics
 from training.core.run.weights import recompute_activations, trained_weights
-from training.core.stages import dpo, evaluation, preparation
+from training.core.stages import preparation
+from training.core.stages.closing import finish
 from training.core.stages.dpo import run_dpo
 from training.core.stages.evaluation import best, is_due, patience_is_over
 from training.core.stages.heldout import split_by_prompt
 from training.core.stages.schedule import Plan
-from training.core.stages.step import batch_backward
+from training.core.stages.step import batch_backward, train_step
 
 PAIRED = [name for name in LOSS_KEYS if name != "kto"]
 
@@ -194,7 +196,7 @@ def test_small_steps_on_a_bfloat16_model_are_not_rounded_away(tmp_path: Path, ba
     assert torch.all(master.grad == 1.0)
     for _ in range(1000):
         with torch.no_grad():
-            master -= 1e-6 * master.grad
+            master.sub_(1e-6 * master.grad)
     weights.publish()
     moved = (before.float() - weight.detach().float()).mean()
     assert float(moved.detach()) == pytest.approx(1e-3, rel=0.1)
@@ -271,7 +273,7 @@ def test_early_stop_and_best_weights_survive_an_interruption(
     tmp_path: Path, base_folder: Path, monkeypatch: pytest.MonkeyPatch, stopped_at: int | None
 ) -> None:
     """The accuracy falls after epoch two: two evaluations later it stops, with that epoch's weights."""
-    real = evaluation.figures_of
+    real = figures_of
     accuracies = iter((0.5, 0.75, 0.5, 0.5, 0.5, 0.5))
     told: dict[int, float] = {}
 
@@ -281,11 +283,11 @@ def test_early_stop_and_best_weights_survive_an_interruption(
             told[key] = next(accuracies)
         return replace(real(looks), rewards_accuracies=told[key])
 
-    monkeypatch.setattr(evaluation, "figures_of", told_accuracy)
+    monkeypatch.setattr("training.core.stages.evaluation.figures_of", told_accuracy)
     run = heldout_run(tmp_path / "run", base=base_folder, patience=2, keep_best=True)
     if stopped_at is not None:
         with monkeypatch.context() as patched:
-            steps, train_step = 0, dpo.train_step
+            steps = 0
 
             def dying(*arguments: Any, **options: Any) -> Any:
                 nonlocal steps
@@ -294,7 +296,7 @@ def test_early_stop_and_best_weights_survive_an_interruption(
                     raise KeyboardInterrupt
                 return train_step(*arguments, **options)
 
-            patched.setattr(dpo, "train_step", dying)
+            patched.setattr("training.core.stages.dpo.train_step", dying)
             with pytest.raises(KeyboardInterrupt):
                 train(run)
     result = train(run)
@@ -316,15 +318,14 @@ def test_best_weights_that_are_damaged_are_said_to_be(
     tmp_path: Path, base_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = heldout_run(tmp_path / "run", base=base_folder, keep_best=True)
-    finish = dpo.finish
 
     def damage_and_finish(*arguments: Any, **options: Any) -> None:
         (weights,) = run.checkpoints.glob("best-*/weights.safetensors")
         weights.write_bytes(weights.read_bytes()[:-1])
         finish(*arguments, **options)
 
-    monkeypatch.setattr(dpo, "finish", damage_and_finish)
-    monkeypatch.setattr(dpo, "best", lambda evaluations: evaluations[0])
+    monkeypatch.setattr("training.core.stages.dpo.finish", damage_and_finish)
+    monkeypatch.setattr("training.core.stages.dpo.best", lambda evaluations: evaluations[0])
     monkeypatch.setattr("training.core.stages.closing.best", lambda evaluations: evaluations[0])
     result = train(run)
     assert result.kept_step == result.steps

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from django.db import connections
-from pytest_django.fixtures import SettingsWrapper
+from pytest_django import Settings
 
 from annotate.models import Study, Verdict
 from tests.training.factories import attempt_of, make_study
@@ -132,7 +132,7 @@ def test_finished_run_becomes_a_policy_that_is_sampled_next(run: Run) -> None:
     assert "step 2/2" in log
 
 
-def test_two_processes_train_when_the_launcher_is_torchrun(run: Run, settings: SettingsWrapper) -> None:
+def test_two_processes_train_when_the_launcher_is_torchrun(run: Run, settings: Settings) -> None:
     settings.TRAIN_LAUNCHER = f"{sys.executable} -m torch.distributed.run --standalone --nproc-per-node 2"
     run_and_publish(claim_of(run))
     run.refresh_from_db()

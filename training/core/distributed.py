@@ -89,7 +89,9 @@ class Ranks:
         for bucket in _buckets(weights):
             flat = torch.cat([_gradient(weight) for weight in bucket])
             _with_peers(lambda flat=flat: group.all_reduce(flat))  # type: ignore[misc]
-            for weight, summed in zip(bucket, flat.split([weight.numel() for weight in bucket]), strict=True):
+            for weight, summed in zip(
+                bucket, torch.split(flat, [weight.numel() for weight in bucket]), strict=True
+            ):
                 weight.grad = summed.view_as(weight).to(weight.device)
 
     def _gather(self, value: Any) -> list[Any]:

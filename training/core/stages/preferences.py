@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from training.core.data.encode import EncodedPair
 from training.core.diagnostics import Look, SideLook
-from training.core.logprobs.pairs import PairTokenLogps, group_logps
+from training.core.logprobs.pairs import PairTokenLogps, group_logps, pair_tokens, passes
 from training.core.losses.inputs import PairLogps
 from training.core.losses.rewards import pair_rewards
 from training.core.losses.select import preference_loss
@@ -27,7 +27,7 @@ class PreferenceData:
     references: tuple[PairTokenLogps, ...] | None
     loss: LossSettings
     policy: nn.Module
-    pairs_per_pass: int = 1
+    pairs_per_pass: int | None = None
     chunk_tokens: int | None = None
 
     def looks(
@@ -45,9 +45,10 @@ class PreferenceData:
         answered between passes, saying `where`. `point` is KTO's alone.
         """
         found: list[Look] = []
-        for start in range(0, len(indices), self.pairs_per_pass):
+        tokens = [pair_tokens(self.items[index]) for index in indices]
+        for part in passes(tokens, pairs_per_pass=self.pairs_per_pass):
             raise_if_stopped(where=where)
-            group = indices[start : start + self.pairs_per_pass]
+            group = indices[part]
             with torch.set_grad_enabled(weights is not None):
                 live = self._live(group)
                 logps = self._sums(group, live=live)
@@ -111,12 +112,14 @@ class PreferenceData:
     def _look(self, index: int, *, live: PairTokenLogps, loss: float, rewards: tuple[float, float]) -> Look:
         pair = self.items[index]
         reference = None if self.references is None else self.references[index]
+        chosen_reference = None if reference is None else reference.chosen
+        rejected_reference = None if reference is None else reference.rejected
         return Look(
             index=index,
             loss=loss,
             margin=rewards[0] - rewards[1],
-            chosen=side_look(live.chosen, reference=reference and reference.chosen, reward=rewards[0]),
-            rejected=side_look(live.rejected, reference=reference and reference.rejected, reward=rewards[1]),
+            chosen=side_look(live.chosen, reference=chosen_reference, reward=rewards[0]),
+            rejected=side_look(live.rejected, reference=rejected_reference, reward=rewards[1]),
             tokens=len(pair.prompt) + len(pair.chosen) + len(pair.rejected),
             ranked=not pair.tie,
         )

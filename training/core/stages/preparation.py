@@ -39,8 +39,6 @@ from training.core.stages.schedule import Plan
 from training.core.stages.unpaired import UnpairedData, mismatches
 
 Encoded = EncodedPair | EncodedUnpaired
-# On a CPU a pair a pass is fastest (docs/decisions/trainer-speed.md).
-PAIRS_PER_PASS = 1
 
 
 def prepare(run: RunDirectory, *, config: RunConfig, ranks: Ranks) -> DpoRun:
@@ -109,8 +107,8 @@ def _examples(
         if not heldout:
             raise TrainingError(f"heldout.jsonl: {given.none_usable()}")
     elif config.evaluation.share > 0:
-        sides = split_by_prompt(encoded.items, share=config.evaluation.share, seed=config.seed)
-        training, heldout = map(_with_mean_weight_one, sides)
+        sides = split_by_prompt(training, share=config.evaluation.share, seed=config.seed)
+        training, heldout = (_with_mean_weight_one(side) for side in sides)
     receipt = encoded.receipt(steps=plan_of(config, pairs=len(training)).steps)
     receipt = replace(receipt, heldout=len(heldout))
     if ranks.main:
@@ -163,7 +161,7 @@ def _data(items: tuple[Encoded, ...], *, config: RunConfig, reference: Reference
         references=reference.of_pairs(pairs) if uses_reference(config.loss) else None,
         loss=config.loss,
         policy=reference.policy,
-        pairs_per_pass=config.optimizer.pairs_per_pass or PAIRS_PER_PASS,
+        pairs_per_pass=config.optimizer.pairs_per_pass,
         chunk_tokens=config.chunk_tokens,
     )
 
@@ -172,7 +170,9 @@ def _unpaired_data(
     items: tuple[EncodedUnpaired, ...], *, config: RunConfig, reference: Reference
 ) -> UnpairedData:
     mismatched = mismatches(items, max_length=config.max_length)
-    logps = reference.of_completions([(item.prompt, item.completion) for item in (*items, *mismatched)])
+    own = [(item.prompt, item.completion) for item in items]
+    others = [(mismatch.prompt, mismatch.completion) for mismatch in mismatched]
+    logps = reference.of_completions(own + others)
     return UnpairedData(
         items=items,
         references=logps[: len(items)],
