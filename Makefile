@@ -48,6 +48,11 @@ test: $(DEV_STAMP) browser ## set up and run every test
 test-fast: $(DEV_STAMP) ## the tests without engine, browser and long waits (about a minute)
 	@exec $(BIN)/python -m pytest -n 2 -m "$(FAST_TESTS)" $(PYTEST_ARGS)
 
+.PHONY: bench-train
+bench-train: $(DEV_STAMP) ## our trainer and TRL side by side: speed, memory (20 minutes; BENCH_ARGS=--quick: 3)
+	@$(BIN)/python -m dpo_studio.processes.demo_model
+	@exec $(BIN)/python -m benchmarks.train $(BENCH_ARGS)
+
 .PHONY: check
 check: $(DEV_STAMP) ## style, types, import rules, Django's checks, migrations (under a minute)
 	$(BIN)/ruff check .

@@ -16,6 +16,7 @@ from training.core.logprobs.pairs import (
     completions_token_logps,
     group_logps,
     pair_logps_function,
+    passes,
     plain_pair_logps,
     shared_pair_logps,
 )
@@ -144,3 +145,19 @@ def test_bfloat16_logits_are_summed_up_in_float32() -> None:
     targets = torch.tensor([0, 1, 2, 999])
     exact = logits.double().log_softmax(-1)[torch.arange(4), targets]
     assert torch.allclose(token_logps(logits, targets=targets).double(), exact, atol=1e-5)
+
+
+def test_a_pass_takes_as_many_pairs_as_asked_for_or_as_fit() -> None:
+    tokens = [900, 900, 900, 5000, 10]
+    assert [slice_of(part) for part in passes(tokens, pairs_per_pass=2)] == [(0, 2), (2, 4), (4, 5)]
+    assert [slice_of(part) for part in passes(tokens, pairs_per_pass=None)] == [
+        (0, 2),
+        (2, 3),
+        (3, 4),
+        (4, 5),
+    ]
+    assert passes([], pairs_per_pass=None) == []
+
+
+def slice_of(part: slice) -> tuple[int, int]:
+    return part.start, part.stop

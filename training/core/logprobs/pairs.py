@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import torch
@@ -10,6 +11,10 @@ from torch import Tensor, nn
 from training.core.logprobs.paths import logps_path, row_logps
 from training.core.logprobs.rows import plain_row, shared_row
 from training.core.run.directory import TokenIds
+
+# Where nobody says how many pairs a pass has: as many as come to this many tokens. More gain little speed and
+# cost memory (docs/decisions/trainer-speed.md).
+TOKENS_PER_PASS = 2048
 
 
 @dataclass(frozen=True)
@@ -115,3 +120,27 @@ def group_logps(
     return tuple(
         PairTokenLogps(chosen=every[2 * index], rejected=every[2 * index + 1]) for index in range(len(pairs))
     )
+
+
+def pair_tokens(pair: PairTokens) -> int:
+    """The tokens of a pair's row, its prompt counted once."""
+    return len(pair.prompt) + len(pair.chosen) + len(pair.rejected)
+
+
+def passes(tokens: Sequence[int], *, pairs_per_pass: int | None) -> list[slice]:
+    """How pairs of so many tokens are divided into passes, in order.
+
+    `pairs_per_pass` to each; None: as many as fit into TOKENS_PER_PASS, one at least.
+    """
+    starts, filled = [0], 0
+    for place, count in enumerate(tokens):
+        full = (
+            filled + count > TOKENS_PER_PASS
+            if pairs_per_pass is None
+            else place - starts[-1] == pairs_per_pass
+        )
+        if full and place > starts[-1]:
+            starts.append(place)
+            filled = 0
+        filled += count
+    return [slice(start, end) for start, end in pairwise([*starts, len(tokens)]) if end > start]

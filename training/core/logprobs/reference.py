@@ -100,7 +100,7 @@ class _Prompt:
         hidden = self._last
         if len(completion) > 1:
             hidden = torch.cat([hidden, self._hidden(completion[:-1], seen=length)])
-            self._cache.crop(length)
+            self._cache.crop(1 - len(completion))
         targets = torch.tensor(completion, device=hidden.device)
         return chunked_token_logps(hidden, head=head, targets=targets)
 

@@ -20,7 +20,7 @@ from training.core.stages.job import DpoRun
 
 # How far a fresh adapter, or the reference asked twice, may be from nothing: nats per token, by dtype. The
 # ledger's values come from other shapes than a training row's, and in bfloat16 a shape rounds in its own way.
-NOISE = {"float32": 1e-4, "bfloat16": 0.05}
+NOISE = {"float32": 1e-4, "bfloat16": 0.15}
 Item = TypeVar("Item")
 Logps = TypeVar("Logps")
 Compute = Callable[[Sequence[Item], Ledger, Progress], tuple[Logps, ...]]
