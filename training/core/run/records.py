@@ -55,7 +55,8 @@ class StepMetrics(Figures):
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "StepMetrics":
         """Read back a line of metrics.jsonl."""
-        return cls(**{field.name: values.get(_metric_name(field.name)) for field in fields(cls)})
+        named: dict[str, Any] = {field.name: values.get(_metric_name(field.name)) for field in fields(cls)}
+        return cls(**named)
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ class Evaluation(Figures):
     def from_json(cls, values: dict[str, Any]) -> "Evaluation":
         """Read back an evaluation's line of metrics.jsonl."""
         plain = {key.removeprefix(EVALUATION): value for key, value in values.items()}
-        return cls(**{field.name: plain.get(_metric_name(field.name)) for field in fields(cls)})
+        named: dict[str, Any] = {field.name: plain.get(_metric_name(field.name)) for field in fields(cls)}
+        return cls(**named)
 
 
 @dataclass(frozen=True)
