@@ -78,7 +78,8 @@ def record_preference(
         _say(said, preference=preference, pair=pair)
         _insert(preference)
         _keep_revision(preference, action=PreferenceRevision.Action.RECORDED)
-        add_labels(1, study_id=pair.study_id, annotator=annotator)
+        if pair.purpose != Pair.Purpose.PRACTICE:
+            add_labels(1, study_id=pair.study_id, annotator=annotator)
         return preference
 
 
@@ -256,7 +257,7 @@ def _take_back(last: Preference | Skip) -> Side | None:
             )
     Flag.objects.filter(**mine, resolved_at__isnull=True).delete()
     last.delete()
-    if isinstance(last, Preference):
+    if isinstance(last, Preference) and last.pair.purpose != Pair.Purpose.PRACTICE:
         add_labels(-1, study_id=last.pair.study_id, annotator=last.annotator)
     return Side(last.shown_left) if last.shown_left else None
 

@@ -2,7 +2,7 @@
 
 from django.db import connection
 
-from annotate.models import AnnotatorProgress, Preference, User
+from annotate.models import AnnotatorProgress, Pair, Preference, User
 
 _ADD = f"""
 UPDATE {AnnotatorProgress._meta.db_table} SET labels = labels + %s WHERE study_id = %s AND annotator_id = %s
@@ -31,5 +31,6 @@ def progress_of(*, study_id: int, annotator: User) -> AnnotatorProgress:
 
 
 def count_labels(*, study_id: int, annotator: User) -> int:
-    """Count an annotator's labels; the cost grows with them."""
-    return Preference.objects.filter(annotator=annotator, pair__study_id=study_id).count()
+    """Count an annotator's labels but those of practice; the cost grows with them."""
+    labels = Preference.objects.filter(annotator=annotator, pair__study_id=study_id)
+    return labels.exclude(pair__purpose=Pair.Purpose.PRACTICE).count()

@@ -14,6 +14,7 @@ from annotate.errors import CheckRefused, PromptFileError
 from annotate.models import Membership, Pair, Preference, Prompt, Side, Study, User, Verdict
 from annotate.selectors.exports import trl_lines
 from annotate.selectors.preferences import label_progress, label_usage, labelled_pairs
+from annotate.selectors.queue import queue_state
 from annotate.services.checks import due_check
 from annotate.services.gold import import_known_pairs, make_known_pair, withdraw_known_pair
 from annotate.services.pairs import freeze_batch
@@ -85,6 +86,7 @@ def test_practice_can_be_repeated_and_its_labels_stay_out_of_all_data(study: Stu
     assert Preference.objects.filter(annotator=ana).count() == 1
     assert not list(labelled_pairs(study=study))
     assert label_progress(study=study, batch=0).labels == 0
+    assert queue_state(study=study, annotator=ana).mine_done == 0
     assert label_usage(study=study).pairs == 2
     assert not list(trl_lines(study=study))
     assert_slots_add_up(study)
