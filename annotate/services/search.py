@@ -53,11 +53,14 @@ _PAIR, _CURSOR, _LEASE, _PROGRESS = (
 # Worded as in the conditions of the indexes, so that both databases see that an index covers it.
 _FREE = "pair.study_id = %(study)s AND pair.state = 'open' AND pair.slots_taken < pair.labels_wanted"
 _OPEN = f"{_FREE} AND pair.reserved_for_id IS NULL"
-_MINE = " OR ".join(
+_OF_THEIRS = [
     f"EXISTS (SELECT 1 FROM {model._meta.db_table} mine"
     " WHERE mine.pair_id = pair.id AND mine.annotator_id = %(annotator)s)"
     for model in (Preference, Lease, Skip)
-)
+]
+_MINE = " OR ".join(_OF_THEIRS)
+# Apart, PostgreSQL looks each pair up; for NOT (… OR …) it would first read all that the annotator judged.
+_NOT_MINE = " AND ".join(f"NOT {theirs}" for theirs in _OF_THEIRS)
 # The priorities that have open pairs, highest first, by one look into the index for each.
 _LEVELS = f"""
 WITH RECURSIVE level(priority) AS (
@@ -83,14 +86,14 @@ _FIRST = f"""
 {_LEVELS}
 SELECT * FROM (
     SELECT 1, pair.id, pair.priority, pair.order_key FROM {_PAIR} pair
-    WHERE pair.reserved_for_id = %(annotator)s AND {_FREE} AND NOT ({_MINE})
+    WHERE pair.reserved_for_id = %(annotator)s AND {_FREE} AND {_NOT_MINE}
     ORDER BY pair.priority DESC, pair.id LIMIT 1
 ) reserved
 UNION ALL
 SELECT * FROM (
     SELECT 0, found.id, found.priority, found.order_key
     FROM {_LEVELS_WITH_CURSOR} JOIN {_PAIR} found ON found.id = (
-        SELECT pair.id FROM {_PAIR} pair WHERE {_BEYOND} AND NOT ({_MINE})
+        SELECT pair.id FROM {_PAIR} pair WHERE {_BEYOND} AND {_NOT_MINE}
         ORDER BY pair.order_key, pair.id LIMIT 1
     )
     WHERE level.priority IS NOT NULL ORDER BY level.priority DESC LIMIT 1
@@ -121,7 +124,7 @@ WHERE level.priority IS NOT NULL
 _LOCK = f"""
 SELECT pair.id FROM {_PAIR} pair
 WHERE {_OPEN} AND pair.priority = %(priority)s
-AND (pair.order_key, pair.id) >= (%(order_key)s, %(pair)s) AND NOT ({_MINE})
+AND (pair.order_key, pair.id) >= (%(order_key)s, %(pair)s) AND {_NOT_MINE}
 ORDER BY pair.order_key, pair.id LIMIT 1 FOR NO KEY UPDATE OF pair SKIP LOCKED
 """
 
