@@ -77,7 +77,7 @@ def test_recomputed_activations_give_the_same_gradients(lean: bool) -> None:
 def counted_layers(policy: Any) -> Iterator[list[int]]:
     seen: list[int] = []
     layers = policy.get_base_model().base_model.layers
-    hooks = [layer.mlp.register_forward_hook(lambda *_: seen.append(1)) for layer in layers]
+    hooks = [layer.mlp.register_forward_pre_hook(lambda *_: seen.append(1)) for layer in layers]
     yield seen
     for hook in hooks:
         hook.remove()
