@@ -123,7 +123,7 @@ TRAINING = (
         64,
         131072,
         "2048",
-        "Prompt and response together, in tokens. Longer responses are cut to train; prompts stay whole.",
+        "Prompt and response together, in tokens. Pairs that are longer are left out of training and counted.",
         whole=True,
     ),
     NumberSetting(
