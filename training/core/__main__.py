@@ -161,7 +161,7 @@ def _code(error: Exception) -> int:
 
 def _is_full(error: Exception) -> bool:
     # safetensors and SQLite report a full disk as exceptions of their own, known by their text alone.
-    texts = ("No space left on device", "File too large", "database or disk is full")
+    texts = ("No space left on device", "File too large", "disk is full")
     return getattr(error, "errno", None) in NO_SPACE or any(text in str(error) for text in texts)
 
 
