@@ -126,7 +126,7 @@ def _cold_rate(found: Mapping[str, list[dict[str, Any]]]) -> float:
     until_first = [median(run["first_step_ended"] for run in runs) for runs in (cold, warm)]
     filling = until_first[0] - until_first[1]
     count = PAIRS_PER_STEP * len(cold[0]["losses"])
-    return count / (count / rate(cold, pairs_per_step=PAIRS_PER_STEP) + max(0.0, filling))
+    return float(count / (count / rate(cold, pairs_per_step=PAIRS_PER_STEP) + max(0.0, filling)))
 
 
 def _peer(

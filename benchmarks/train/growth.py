@@ -40,7 +40,9 @@ def measured(model: Path, *, repeats: int) -> list[dict[str, Any]]:
             pairs = made_pairs(model, count=count, means=(prompt, completion, completion), spread=0.0)
             began = time.perf_counter()
             every = group_logps(policy, pairs=pairs)
-            torch.autograd.backward(sum(logps.chosen.sum() - logps.rejected.sum() for logps in every))
+            torch.autograd.backward(
+                torch.cat([part for pair in every for part in (pair.chosen, -pair.rejected)]).sum()
+            )
             if repeat > 0:
                 seconds[point].append((time.perf_counter() - began) / count)
     return [

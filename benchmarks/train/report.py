@@ -28,7 +28,7 @@ def setup() -> dict[str, str]:
 
 def rate(runs: Sequence[Mapping[str, Any]], *, pairs_per_step: int) -> float:
     """Pairs per second, the median over the runs of the mean step after the first one."""
-    return median(pairs_per_step * len(run["step_seconds"]) / sum(run["step_seconds"]) for run in runs)
+    return float(median(pairs_per_step * len(run["step_seconds"]) / sum(run["step_seconds"]) for run in runs))
 
 
 def table(results: Mapping[str, Any]) -> str:

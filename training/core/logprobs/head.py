@@ -34,7 +34,7 @@ def chunked_token_logps(
     (n,), is filled with whether each target was the likeliest token.
     """
     chunk = chunk_tokens or max(1, CHUNK_NUMBERS // len(head.weight))
-    logps: Tensor = _ChunkedLogps.apply(hidden, head.weight, head.bias, targets, head.cap, chunk, hits)
+    logps: Tensor = _ChunkedLogps.apply(hidden, head.weight, head.bias, targets, head.cap, chunk, hits)  # type: ignore[no-untyped-call]
     return logps
 
 
@@ -70,7 +70,7 @@ class _ChunkedLogps(torch.autograd.Function):
         return logps
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         hidden, targets = ctx.saved_tensors
         hidden_gradient = None if ctx.slopes is None else ctx.slopes * gradient[:, None].to(ctx.slopes.dtype)
         head_gradients: tuple[Tensor | None, Tensor | None] = (None, None)

@@ -87,7 +87,7 @@ def shared_pair_logps(
 ) -> PairTokenLogps:
     """Both completions in one row, prompt | chosen | rejected, so that the prompt is computed once."""
     row = shared_row([(prompt, (chosen, rejected))])
-    both = row_logps(policy, row=row).split(row.lengths)
+    both = torch.split(row_logps(policy, row=row), list(row.lengths))
     return PairTokenLogps(chosen=both[0], rejected=both[1])
 
 
@@ -116,7 +116,7 @@ def group_logps(
         )
     else:
         row = shared_row([(pair.prompt, (pair.chosen, pair.rejected)) for pair in pairs])
-        every = row_logps(policy, row=row, chunk_tokens=chunk_tokens).split(row.lengths)
+        every = torch.split(row_logps(policy, row=row, chunk_tokens=chunk_tokens), list(row.lengths))
     return tuple(
         PairTokenLogps(chosen=every[2 * index], rejected=every[2 * index + 1]) for index in range(len(pairs))
     )

@@ -93,7 +93,8 @@ def segments_attention(
         window=sliding_window,
         cap=softcap,
     )
-    return _SegmentsAttention.apply(query[0], key[0], value[0], rules)[None], None
+    output: Tensor = _SegmentsAttention.apply(query[0], key[0], value[0], rules)  # type: ignore[no-untyped-call]
+    return output[None], None
 
 
 def segments_calls() -> int:
@@ -135,7 +136,7 @@ class _SegmentsAttention(torch.autograd.Function):
         return output
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         query, key, value = ctx.saved_tensors
         query_gradient = torch.empty_like(query)
         key_gradient = torch.zeros_like(key, dtype=torch.float32, memory_format=torch.contiguous_format)

@@ -20,7 +20,7 @@ def make_lean(policy: nn.Module) -> None:
         if isinstance(module, LoraLinear):
             _exchange(module, forward=_lora_forward)
         elif type(module).__name__.endswith("RMSNorm") and hasattr(module, "variance_epsilon"):
-            if _same(module, forward=_norm_forward, width=len(module.weight)):
+            if _same(module, forward=_norm_forward, width=int(module.weight.shape[0])):  # type: ignore[index]
                 _exchange(module, forward=_norm_forward)
         elif all(hasattr(module, name) for name in ("gate_proj", "up_proj", "down_proj", "act_fn")):
             width = getattr(module.gate_proj, "in_features", None)
@@ -57,7 +57,8 @@ def _lora_forward(module: Any, x: Tensor, *arguments: Any, **named: Any) -> Tens
     if arguments or named or not _is_plain(module, name=name):
         return module.plain_forward(x, *arguments, **named)  # type: ignore[no-any-return]
     a, b = module.lora_A[name].weight, module.lora_B[name].weight
-    return _LoraLinear.apply(x, base.weight, base.bias, a, b, module.scaling[name])  # type: ignore[no-any-return]
+    result: Tensor = _LoraLinear.apply(x, base.weight, base.bias, a, b, module.scaling[name])  # type: ignore[no-untyped-call]
+    return result
 
 
 def _is_plain(module: Any, *, name: str) -> bool:
@@ -90,7 +91,7 @@ class _LoraLinear(torch.autograd.Function):
         return y.view(*x.shape[:-1], -1)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         rows, inner, weight, a_low, b_low = ctx.saved_tensors
         outgoing = gradient.reshape(-1, gradient.shape[-1])
         inner_gradient = outgoing @ b_low
@@ -106,7 +107,8 @@ class _LoraLinear(torch.autograd.Function):
 def _norm_forward(module: Any, x: Tensor) -> Tensor:
     if module.weight.requires_grad:
         return module.plain_forward(x)  # type: ignore[no-any-return]
-    return _RmsNorm.apply(x, module.weight, module.variance_epsilon)  # type: ignore[no-any-return]
+    result: Tensor = _RmsNorm.apply(x, module.weight, module.variance_epsilon)  # type: ignore[no-untyped-call]
+    return result
 
 
 class _RmsNorm(torch.autograd.Function):
@@ -120,7 +122,7 @@ class _RmsNorm(torch.autograd.Function):
         return torch.mul(x, inverse).to(x.dtype).mul_(weight)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         x, weight, inverse = ctx.saved_tensors
         outgoing = torch.mul(gradient, weight.float())
         normed = torch.mul(x, inverse)
@@ -129,7 +131,7 @@ class _RmsNorm(torch.autograd.Function):
 
 
 def _gated_forward(module: Any, x: Tensor) -> Tensor:
-    gated: Tensor = _Swiglu.apply(module.gate_proj(x), module.up_proj(x))
+    gated: Tensor = _Swiglu.apply(module.gate_proj(x), module.up_proj(x))  # type: ignore[no-untyped-call]
     return module.down_proj(gated)  # type: ignore[no-any-return]
 
 
@@ -142,7 +144,7 @@ class _Swiglu(torch.autograd.Function):
         return functional.silu(gate).mul_(up)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         gate, up = ctx.saved_tensors
         up_gradient = functional.silu(gate).mul_(gradient)
         return torch.ops.aten.silu_backward(gradient * up, gate), up_gradient
