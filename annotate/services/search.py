@@ -74,8 +74,11 @@ WITH RECURSIVE level(priority) AS (
     ) FROM level WHERE level.priority IS NOT NULL
 )
 """
+# The limit tells SQLite that they are few; otherwise it would make a filter of all pairs to join them with.
 _LEVELS_WITH_CURSOR = f"""
-level LEFT JOIN {_CURSOR} place
+(
+    SELECT priority FROM level WHERE priority IS NOT NULL ORDER BY priority DESC LIMIT 1000
+) level LEFT JOIN {_CURSOR} place
     ON place.study_id = %(study)s AND place.annotator_id = %(annotator)s AND place.priority = level.priority
 """
 _BEYOND = f"""
