@@ -123,7 +123,7 @@ TRAINING = (
         64,
         131072,
         "2048",
-        "Prompt and response together, in tokens. Pairs that are longer are left out of training and counted.",
+        "Prompt and response together, in tokens. Longer pairs are left out of training and counted.",
         whole=True,
     ),
     NumberSetting(

@@ -129,9 +129,10 @@ class LeftOut:
 class Receipt:
     """What went into the run and what was left out; `steps` is the number of optimiser steps planned.
 
-    `heldout` of the used examples are not trained on but evaluated on. `retokenised` had a text instead of stored
-    token ids, `changed` of them have other tokens than the chat template gives prompt and completion together,
-    `cut` lost the end of a completion. `remarks` name these, and pairs that came twice, line by line.
+    `heldout` of the used examples are not trained on but evaluated on. `retokenised` had a text instead of
+    stored token ids, `changed` of them have other tokens than the chat template gives prompt and completion
+    together, `cut` lost the end of a completion. `remarks` name these, and pairs that came twice, line by
+    line.
     """
 
     examples: int
