@@ -85,11 +85,7 @@ def trained(folder: Path) -> dict[str, Any]:
 def order_taken(folder: Path) -> list[str]:
     """The ids of the pairs in the order of the run's steps."""
     lines = (folder / "margins.jsonl").read_text(encoding="utf-8").splitlines()
-    return [
-        record["id"]
-        for record in map(json.loads, lines)
-        if record["step"] > 0 and record["margin_after"] is None
-    ]
+    return [record["id"] for record in map(json.loads, lines) if record["step"] > 0]
 
 
 def _example(pair: Pair) -> dict[str, Any]:
