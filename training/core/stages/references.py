@@ -18,9 +18,13 @@ from training.core.run.config import RunConfig
 from training.core.run.directory import RunDirectory, TokenIds
 from training.core.stages.job import DpoRun
 
-# How far a fresh adapter, or the reference asked twice, may be from nothing: nats per token, by dtype. The
-# ledger's values come from other shapes than a training row's, and in bfloat16 a shape rounds in its own way.
-NOISE = {"float32": 1e-4, "bfloat16": 0.15}
+# How far the reference asked twice may be apart, in nats per token by dtype: the mean distance and the mean
+# difference. The ledger's values come from other shapes than a training row's, and in bfloat16 a shape rounds
+# in its own way (0.06 seen); rounding has no direction, while another model is off to one side.
+DISTANCE_NOISE = {"float32": 1e-4, "bfloat16": 0.15}
+DIFFERENCE_NOISE = {"float32": 1e-4, "bfloat16": 0.05}
+# How far a fresh adapter may be from the reference in the same shape, where nothing rounds differently.
+FRESH_NOISE = {"float32": 1e-4, "bfloat16": 0.01}
 Item = TypeVar("Item")
 Logps = TypeVar("Logps")
 Compute = Callable[[Sequence[Item], Ledger, Progress], tuple[Logps, ...]]
@@ -91,14 +95,15 @@ def check_step_zero(job: DpoRun) -> None:
     if data.references is None:
         return
     live, again, reference = data.first_example()
-    noise = NOISE[job.config.dtype]
-    if (drift := _distance(again, reference)) > noise:
+    dtype = job.config.dtype
+    drift, difference = _distance(again, reference), abs(_difference(again, reference))
+    if drift > DISTANCE_NOISE[dtype] or difference > DIFFERENCE_NOISE[dtype]:
         raise TrainingError(
-            f"the reference gives log-probs {drift:.3g} nats a token apart when asked twice; "
-            "the base model is not deterministic and cannot be a reference"
+            f"the reference gives log-probs {drift:.3g} nats a token apart ({difference:.3g} to one side) "
+            "when asked twice; the base model is not deterministic and cannot be a reference"
         )
-    change = _distance(live, reference)
-    if job.fresh and change > noise:
+    change = _distance(live, again)
+    if job.fresh and change > FRESH_NOISE[dtype]:
         raise TrainingError(
             f"a fresh adapter changes the log-probs by {change:.3g} nats a token instead of nothing; "
             "check that the base model is the reference itself, without an adapter of its own"
@@ -109,4 +114,13 @@ def check_step_zero(job: DpoRun) -> None:
 
 def _distance(first: Tensor, second: Tensor) -> float:
     """The mean absolute difference of two sets of per-token log-probs, in nats."""
-    return float((first - second.to(first.device)).abs().mean())
+    return _gaps(first, second).abs().mean().item()
+
+
+def _difference(first: Tensor, second: Tensor) -> float:
+    """The mean difference of two sets of per-token log-probs, in nats."""
+    return _gaps(first, second).mean().item()
+
+
+def _gaps(first: Tensor, second: Tensor) -> Tensor:
+    return first - second.to(first.device)
