@@ -4,10 +4,11 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError
 from django.utils import timezone
 
 from annotate.errors import AlreadyLabelled, LabelRefused, VerdictNotAllowed
+from annotate.gate import write_transaction
 from annotate.models import (
     Draft,
     Flag,
@@ -29,6 +30,7 @@ from annotate.services.queue import (
     LEASES_PER_ANNOTATOR,
     PAIR_PARTS,
     LeasedPair,
+    act_and_lease_next,
     hold_pair,
     take_free_slot,
 )
@@ -36,6 +38,22 @@ from annotate.services.slots import give_slot_back
 
 LONGEST_DURATION_MS = 24 * 3600 * 1000
 _label_on = prepare(lambda pair, annotator: Preference.objects.filter(pair_id=pair, annotator_id=annotator))
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A verdict as it was submitted, in terms of the pair's stored responses.
+
+    `shown_left` is what the person saw; None means the lease's side.
+    """
+
+    verdict: Verdict
+    client_id: uuid.UUID
+    shown_left: Side | None = None
+    duration_ms: int | None = None
+    strength: int | None = None
+    rationale: str = ""
+    edit: Edit | None = None
 
 
 def record_preference(
@@ -57,48 +75,44 @@ def record_preference(
     `shown_left` is what the person saw; it defaults to the lease's side. Raises LabelRefused with a
     sentence when the label cannot be taken.
     """
-    said = _Said(verdict, strength, rationale, edit)
-    with transaction.atomic():
+    judgement = Judgement(verdict, client_id, shown_left, duration_ms, strength, rationale, edit)
+    with write_transaction():
         lock_annotator(annotator)
-        pair = lock_pair(pair.pk)
-        earlier = _earlier(pair=pair, annotator=annotator, client_id=client_id)
-        if earlier is not None:
-            return _correct(earlier, pair=pair, said=said)
-        _check_open(pair, verdict=verdict)
-        side = _turn_lease_into_slot(pair=pair, annotator=annotator, shown_left=shown_left)
-        preference = Preference(
-            pair=pair,
-            annotator=annotator,
-            client_id=client_id,
-            shown_left=side,
-            duration_ms=duration_ms and min(duration_ms, LONGEST_DURATION_MS),
-            guidelines_version=pair.study.guidelines_version,
-            simulated_rule=annotator.simulated_rule,
-        )
-        _say(said, preference=preference, pair=pair)
-        _insert(preference)
-        _keep_revision(preference, action=PreferenceRevision.Action.RECORDED)
-        if pair.purpose != Pair.Purpose.PRACTICE:
-            add_labels(1, study_id=pair.study_id, annotator=annotator)
-        return preference
+        return _record(judgement, pair=pair, annotator=annotator)
+
+
+def record_and_lease_next(
+    judgement: Judgement, *, pair: Pair, annotator: User, study: Study, beyond: int | None = None
+) -> tuple[Preference, LeasedPair | None]:
+    """Record a verdict as `record_preference` does and hold the next pair, in one transaction."""
+    return act_and_lease_next(
+        lambda: _record(judgement, pair=pair, annotator=annotator),
+        study=study,
+        annotator=annotator,
+        beyond=beyond,
+    )
 
 
 def skip_pair(*, pair: Pair, annotator: User) -> None:
     """Pass on a pair: unless undone, it never comes back to this annotator, and others may have it."""
-    with transaction.atomic():
+    with write_transaction():
         lock_annotator(annotator)
         lock_queue(pair.study_id)
-        lock_pair(pair.pk)
-        if Preference.objects.filter(pair=pair, annotator=annotator).exists():
-            raise AlreadyLabelled(
-                "You have labelled this pair already; that label stands. Undo it to change it."
-            )
-        lease = Lease.objects.filter(pair=pair, annotator=annotator).first()
-        shown_left = lease.left_side if lease else ""
-        Skip.objects.get_or_create(pair=pair, annotator=annotator, defaults={"shown_left": shown_left})
-        if lease is not None:
-            lease.delete()
-            give_slot_back(pair.pk)
+        _skip(pair, annotator=annotator)
+
+
+def skip_and_lease_next(
+    *, pair: Pair, annotator: User, study: Study, beyond: int | None = None
+) -> LeasedPair | None:
+    """Pass on a pair as `skip_pair` does and hold the next one, in one transaction."""
+    _, leased = act_and_lease_next(
+        lambda: _skip(pair, annotator=annotator),
+        study=study,
+        annotator=annotator,
+        beyond=beyond,
+        returns_a_pair=True,
+    )
+    return leased
 
 
 def change_preference(
@@ -115,7 +129,7 @@ def change_preference(
     What was said before stays as a revision. Raises LabelRefused when the round is frozen or the pair was
     never labelled by them.
     """
-    with transaction.atomic():
+    with write_transaction():
         lock_annotator(annotator)
         pair = lock_pair(pair.pk)
         preference = Preference.objects.filter(pair=pair, annotator=annotator).first()
@@ -130,7 +144,7 @@ def undo_preference(*, study: Study, annotator: User) -> LeasedPair:
     Raises LabelRefused when there is nothing to take back, when the label's round is frozen, or when a
     colleague has taken the slot of a skipped pair meanwhile.
     """
-    with transaction.atomic():
+    with write_transaction():
         lock_annotator(annotator)
         last = _latest_act(study=study, annotator=annotator)
         if last is None:
@@ -146,6 +160,45 @@ def undo_preference(*, study: Study, annotator: User) -> LeasedPair:
         return hold_pair(
             pair=pair, annotator=annotator, study=pair.study, left_side=left_side, acquired_at=acquired_at
         )
+
+
+def _record(judgement: Judgement, *, pair: Pair, annotator: User) -> Preference:
+    """Record a judgement within the caller's transaction, which has locked the annotator."""
+    said = _Said(judgement.verdict, judgement.strength, judgement.rationale, judgement.edit)
+    pair = lock_pair(pair.pk)
+    earlier = _earlier(pair=pair, annotator=annotator, client_id=judgement.client_id)
+    if earlier is not None:
+        return _correct(earlier, pair=pair, said=said)
+    _check_open(pair, verdict=judgement.verdict)
+    duration_ms = judgement.duration_ms
+    preference = Preference(
+        pair=pair,
+        annotator=annotator,
+        client_id=judgement.client_id,
+        shown_left=_turn_lease_into_slot(pair=pair, annotator=annotator, shown_left=judgement.shown_left),
+        duration_ms=duration_ms and min(duration_ms, LONGEST_DURATION_MS),
+        guidelines_version=pair.study.guidelines_version,
+        simulated_rule=annotator.simulated_rule,
+    )
+    _say(said, preference=preference, pair=pair)
+    _insert(preference)
+    _keep_revision(preference, action=PreferenceRevision.Action.RECORDED)
+    if pair.purpose != Pair.Purpose.PRACTICE:
+        add_labels(1, study_id=pair.study_id, annotator=annotator)
+    return preference
+
+
+def _skip(pair: Pair, *, annotator: User) -> None:
+    """Skip a pair within the caller's transaction, which has locked the annotator and the queue."""
+    lock_pair(pair.pk)
+    if Preference.objects.filter(pair=pair, annotator=annotator).exists():
+        raise AlreadyLabelled("You have labelled this pair already; that label stands. Undo it to change it.")
+    lease = Lease.objects.filter(pair=pair, annotator=annotator).first()
+    shown_left = lease.left_side if lease else ""
+    Skip.objects.get_or_create(pair=pair, annotator=annotator, defaults={"shown_left": shown_left})
+    if lease is not None:
+        lease.delete()
+        give_slot_back(pair.pk)
 
 
 def _check_open(pair: Pair, *, verdict: Verdict) -> None:

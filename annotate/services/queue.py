@@ -5,28 +5,29 @@ still want labels and that this annotator has not judged, held or skipped. An an
 `LEASES_PER_ANNOTATOR` pairs: the one on the screen and the one fetched ahead of it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from annotate.models import Lease, Membership, Pair, Response, Side, Study, User
+from annotate.gate import write_transaction
+from annotate.models import Lease, Pair, Response, Side, Study, User
 from annotate.prepared import prepare
-from annotate.services.checks import due_check
+from annotate.services.checks import Standing, due_check, standing_of
 from annotate.services.cursors import move_cursors, move_cursors_to_end, sweep_queue
 from annotate.services.locks import lock_annotator, lock_pair, lock_queue
 from annotate.services.search import Place, first_waiting, lock_first_from
 from annotate.services.sides import choose_left_side
 from annotate.services.slots import give_slot_back, take_slot
 
+Result = TypeVar("Result")
 LEASES_PER_ANNOTATOR = 2
 PAIR_PARTS = ("prompt", "response_a", "response_b")
 
-_paused = prepare(
-    lambda study, annotator: Membership.objects.filter(study_id=study, user_id=annotator, is_paused=True)
-)
 _leases_held = prepare(
     lambda study, annotator: (
         Lease.objects.filter(annotator_id=annotator, pair__study_id=study, pair__state=Pair.State.OPEN)
@@ -68,12 +69,29 @@ def lease_next_pair(*, study: Study, annotator: User, beyond: int | None = None)
     Pairs that the annotator holds already come first, oldest lease first, so that a reload or a second tab
     shows the same one. `beyond` is the pair on the screen: the answer is another one, fetched ahead.
     """
-    if study.state != Study.State.ACTIVE:
-        return None
     turn = _take_turn(study=study, annotator=annotator, beyond=beyond)
-    if turn.ran_dry and _look_again(study=study, annotator=annotator):
-        turn = _take_turn(study=study, annotator=annotator, beyond=beyond)
-    return turn.leased
+    return _insist(turn, study=study, annotator=annotator, beyond=beyond)
+
+
+def act_and_lease_next(
+    act: Callable[[], Result],
+    *,
+    study: Study,
+    annotator: User,
+    beyond: int | None = None,
+    returns_a_pair: bool = False,
+) -> tuple[Result, LeasedPair | None]:
+    """Do what the annotator asks and hold their next pair, both in one transaction.
+
+    `act` works within this transaction, with the annotator's and the queue's lock held (the latter alone when
+    it `returns_a_pair`); what it raises undoes all of it. The rest is as for `lease_next_pair`.
+    """
+    with write_transaction():
+        lock_annotator(annotator)
+        lock_queue(study.pk, shared=not returns_a_pair)
+        done = act()
+        turn = _turn(study=study, annotator=annotator, beyond=beyond)
+    return done, _insist(turn, study=study, annotator=annotator, beyond=beyond)
 
 
 def renew_leases(*, study: Study, annotator: User) -> dict[int, datetime]:
@@ -145,22 +163,37 @@ def _renew(lease: Lease, *, study: Study) -> LeasedPair:
 
 
 def _take_turn(*, study: Study, annotator: User, beyond: int | None) -> _Turn:
-    with transaction.atomic():
+    if study.state != Study.State.ACTIVE:
+        return _Turn(None)
+    with write_transaction():
         lock_annotator(annotator)
-        if _paused(study=study.pk, annotator=annotator.pk):
-            return _Turn(None)
-        held = _leases_held(study=study.pk, annotator=annotator.pk)
-        waiting = [lease for lease in held if lease.pair_id != beyond]
-        if waiting:
-            return _Turn(_renew(waiting[0], study=study))
-        if len(held) >= LEASES_PER_ANNOTATOR:
-            return _Turn(None)
-        lock_queue(study.pk, shared=True)
-        pair = _claim(study=study, annotator=annotator)
-        if pair is None:
-            move_cursors_to_end(study=study, annotator=annotator)
-            return _Turn(None, ran_dry=True)
-        return _Turn(hold_pair(pair=pair, annotator=annotator, study=study))
+        return _turn(study=study, annotator=annotator, beyond=beyond)
+
+
+def _turn(*, study: Study, annotator: User, beyond: int | None) -> _Turn:
+    """Take a turn within the caller's transaction, which has locked the annotator."""
+    standing = standing_of(study=study, annotator=annotator)
+    if study.state != Study.State.ACTIVE or (standing is not None and standing.is_paused):
+        return _Turn(None)
+    held = _leases_held(study=study.pk, annotator=annotator.pk)
+    waiting = [lease for lease in held if lease.pair_id != beyond]
+    if waiting:
+        return _Turn(_renew(waiting[0], study=study))
+    if len(held) >= LEASES_PER_ANNOTATOR:
+        return _Turn(None)
+    lock_queue(study.pk, shared=True)
+    pair = _claim(study=study, annotator=annotator, standing=standing)
+    if pair is None:
+        move_cursors_to_end(study=study, annotator=annotator)
+        return _Turn(None, ran_dry=True)
+    return _Turn(hold_pair(pair=pair, annotator=annotator, study=study))
+
+
+def _insist(turn: _Turn, *, study: Study, annotator: User, beyond: int | None) -> LeasedPair | None:
+    """Return what a turn gave, or what another gives after a look at everything; the turn is committed."""
+    if turn.ran_dry and _look_again(study=study, annotator=annotator):
+        turn = _take_turn(study=study, annotator=annotator, beyond=beyond)
+    return turn.leased
 
 
 def _look_again(*, study: Study, annotator: User) -> bool:
@@ -169,12 +202,12 @@ def _look_again(*, study: Study, annotator: User) -> bool:
     return sweep_queue(study=study, annotator=annotator) or bool(released)
 
 
-def _claim(*, study: Study, annotator: User) -> Pair | None:
+def _claim(*, study: Study, annotator: User, standing: Standing | None) -> Pair | None:
     """Take a slot of the next pair: one reserved for the annotator, a check that is due, or the queue's."""
     waiting = first_waiting(study=study, annotator=annotator)
     if waiting.reserved is not None:
         return _take(waiting.reserved.pair_id)
-    check = due_check(study=study, annotator=annotator)
+    check = due_check(study=study, annotator=annotator, standing=standing)
     if check is not None:
         return _take(check.pk)
     return _claim_common(waiting.common, study=study, annotator=annotator)

@@ -24,7 +24,14 @@ from annotate.selectors.history import trail_of
 from annotate.selectors.queue import QueueState, empty_reason, queue_state
 from annotate.selectors.shown_pairs import ShownPair, show_pair
 from annotate.services.drafts import draft_of, drop_draft
-from annotate.services.preferences import record_preference, skip_pair, undo_preference
+from annotate.services.preferences import (
+    Judgement,
+    record_and_lease_next,
+    record_preference,
+    skip_and_lease_next,
+    skip_pair,
+    undo_preference,
+)
 from annotate.services.profiles import guidelines_read
 from annotate.services.queue import LeasedPair, lease_next_pair
 from annotate.services.sides import side_of_token
@@ -74,13 +81,14 @@ def label_judge(request: HttpRequest, slug: str, pair_id: int) -> HttpResponse:
             else "This form belongs to another pair or person; reload the page."
         )
         return answer(request, access, problem=sentence, status=400)
+    judgement = _judgement(form, left_side=left_side)
     try:
-        preference = _record(form, pair=pair, access=access, left_side=left_side)
+        preference, leased = _record(judgement, pair=pair, access=access, request=request)
     except LabelRefused as refusal:
         return answer(request, access, problem=str(refusal), status=409)
     if form.cleaned_data["had_draft"]:
         drop_draft(pair=pair, annotator=access.user)
-    return practice_answer(request, access, preference) or answer(request, access, done="Saved")
+    return practice_answer(request, access, preference) or _done(request, access, leased, done="Saved")
 
 
 @require_POST
@@ -90,10 +98,10 @@ def label_skip(request: HttpRequest, slug: str, pair_id: int) -> HttpResponse:
     access = study_access(request, slug, *LABELLERS)
     pair = pair_or_404(pair_id, access=access)
     try:
-        skip_pair(pair=pair, annotator=access.user)
+        leased = _skip(pair, access=access, request=request)
     except LabelRefused as refusal:
         return answer(request, access, problem=str(refusal), status=409)
-    return answer(request, access, done="Skipped")
+    return _done(request, access, leased, done="Skipped")
 
 
 @require_POST
@@ -111,10 +119,8 @@ def label_undo(request: HttpRequest, slug: str) -> HttpResponse:
     return _fragment(request, _stage(access, leased) | {"draft_json": _draft_json(access, leased)})
 
 
-def _record(form: JudgementForm, *, pair: Pair, access: StudyAccess, left_side: Side) -> Preference:
-    return record_preference(
-        pair=pair,
-        annotator=access.user,
+def _judgement(form: JudgementForm, *, left_side: Side) -> Judgement:
+    return Judgement(
         verdict=stored_verdict(form.cleaned_data["verdict"], left_side=left_side),
         client_id=form.cleaned_data["client_id"],
         shown_left=left_side,
@@ -125,16 +131,49 @@ def _record(form: JudgementForm, *, pair: Pair, access: StudyAccess, left_side: 
     )
 
 
+def _record(
+    judgement: Judgement, *, pair: Pair, access: StudyAccess, request: HttpRequest
+) -> tuple[Preference, LeasedPair | None]:
+    """Record a judgement; where the answer is the next pair, hold that in the same transaction."""
+    if not request.htmx or pair.purpose == Pair.Purpose.PRACTICE:  # type: ignore[attr-defined]
+        return record_preference(pair=pair, annotator=access.user, **vars(judgement)), None
+    return record_and_lease_next(
+        judgement, pair=pair, annotator=access.user, study=access.study, beyond=_ahead(request)
+    )
+
+
+def _skip(pair: Pair, *, access: StudyAccess, request: HttpRequest) -> LeasedPair | None:
+    if not request.htmx:  # type: ignore[attr-defined]
+        skip_pair(pair=pair, annotator=access.user)
+        return None
+    return skip_and_lease_next(pair=pair, annotator=access.user, study=access.study, beyond=_ahead(request))
+
+
 def answer(
     request: HttpRequest, access: StudyAccess, *, done: str = "", problem: str = "", status: int = 200
 ) -> HttpResponse:
     """Answer a change: a redirect with a message, or the pair beyond the one that the page shows already."""
     if not request.htmx:  # type: ignore[attr-defined]
-        messages.add_message(request, messages.ERROR if problem else messages.SUCCESS, problem or f"{done}.")
-        return redirect("label", access.study.slug)
-    ahead = _number(request.POST.get("ahead"))
-    leased = lease_next_pair(study=access.study, annotator=access.user, beyond=ahead)
+        return _led_back(request, access, done=done, problem=problem)
+    leased = lease_next_pair(study=access.study, annotator=access.user, beyond=_ahead(request))
     return _fragment(request, _stage(access, leased) | {"problem": problem}, status=status)
+
+
+def _done(request: HttpRequest, access: StudyAccess, leased: LeasedPair | None, *, done: str) -> HttpResponse:
+    """Answer a change that has leased the next pair as well, where the page's script waits for it."""
+    if not request.htmx:  # type: ignore[attr-defined]
+        return _led_back(request, access, done=done)
+    return _fragment(request, _stage(access, leased))
+
+
+def _led_back(request: HttpRequest, access: StudyAccess, *, done: str, problem: str = "") -> HttpResponse:
+    messages.add_message(request, messages.ERROR if problem else messages.SUCCESS, problem or f"{done}.")
+    return redirect("label", access.study.slug)
+
+
+def _ahead(request: HttpRequest) -> int | None:
+    """Return the pair that the page has fetched ahead and shows already."""
+    return _number(request.POST.get("ahead"))
 
 
 def _stage(access: StudyAccess, leased: LeasedPair | None) -> dict[str, object]:

@@ -15,7 +15,7 @@ from annotate.models import Membership, Pair, Preference, Prompt, Side, Study, U
 from annotate.selectors.exports import trl_lines
 from annotate.selectors.preferences import label_progress, label_usage, labelled_pairs
 from annotate.selectors.queue import queue_state
-from annotate.services.checks import due_check
+from annotate.services.checks import due_check, standing_of
 from annotate.services.gold import import_known_pairs, make_known_pair, withdraw_known_pair
 from annotate.services.pairs import freeze_batch
 from annotate.services.practice import practice_feedback, restart_practice
@@ -115,7 +115,8 @@ def test_whether_a_check_is_due_is_the_same_however_often_it_is_asked(study: Stu
     study = configure(study, practice_pairs=0, gold_share=0.5)
     for number in range(5):
         make_known(study, GOLD, number=number)
-    made = [due_check(study=study, annotator=ana) for _ in range(20)]
+    standing = standing_of(study=study, annotator=ana)
+    made = [due_check(study=study, annotator=ana, standing=standing) for _ in range(20)]
     assert sum(pair is not None for pair in made) <= 1
 
 
@@ -226,14 +227,13 @@ def test_asking_whether_a_check_is_due_costs_the_same_however_much_there_is(
     pairs = make_pairs(study, labels)
     for pair in pairs:
         label(pair, ana)
-    with CaptureQueriesContext(
-        connection,
-    ) as queries:
-        due_check(study=study, annotator=ana)
+    with CaptureQueriesContext(connection) as queries:
+        due_check(study=study, annotator=ana, standing=standing_of(study=study, annotator=ana))
     assert len(queries) <= 4  # standing, candidates, the check that fits, its copy
     configured = configure(study, gold_share=0.0, repeat_share=0.0)
+    standing = standing_of(study=study, annotator=ana)
     with CaptureQueriesContext(connection) as queries:
-        due_check(study=configured, annotator=ana)
+        due_check(study=configured, annotator=ana, standing=standing)
     assert len(queries) == 0
 
 

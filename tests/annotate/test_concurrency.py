@@ -16,7 +16,13 @@ from django.utils import timezone
 from annotate.errors import LabelRefused
 from annotate.models import Lease, Pair, Preference, Study, User, Verdict
 from annotate.services.pairs import freeze_batch
-from annotate.services.preferences import record_preference, skip_pair, undo_preference
+from annotate.services.preferences import (
+    Judgement,
+    record_and_lease_next,
+    record_preference,
+    skip_pair,
+    undo_preference,
+)
 from annotate.services.queue import lease_next_pair, release_expired_leases
 from tests.support.labelling import assert_slots_add_up, make_annotator, make_pair, make_pairs, make_study
 
@@ -56,13 +62,17 @@ def label_until_empty(study: Study, annotator: User, *, seed: int) -> None:
         client_id = uuid.uuid4()
         for _ in range(1 + (chance.random() < 0.2)):
             try:
-                record_preference(
-                    pair=leased.pair,
-                    annotator=annotator,
-                    verdict=Verdict.A,
-                    client_id=client_id,
-                    shown_left=leased.left_side,
-                )
+                if chance.random() < 0.5:
+                    judgement = Judgement(Verdict.A, client_id, shown_left=leased.left_side)
+                    record_and_lease_next(judgement, pair=leased.pair, annotator=annotator, study=study)
+                else:
+                    record_preference(
+                        pair=leased.pair,
+                        annotator=annotator,
+                        verdict=Verdict.A,
+                        client_id=client_id,
+                        shown_left=leased.left_side,
+                    )
             except LabelRefused:
                 break
         if chance.random() < 0.1:

@@ -45,9 +45,9 @@ def queries_of_cycles(client: Client, study: Study, *, cycles: int = 12) -> list
 def test_queries_of_a_label_cycle_are_constant_and_few(client: Client, study: Study) -> None:
     Study.objects.update(repeat_share=0)
     make_pairs(study, 40)
-    # Session, person, membership, pair: 4. The label: 8. The next lease, the checks' look among it: 11. The
-    # figures: 1. Two savepoints and their releases stand in for BEGIN and COMMIT here.
-    assert set(queries_of_cycles(client, study)) == {24}
+    # Session, person, membership, pair: 4. The label: 6. The next lease, the checks' look among it: 8. The
+    # figures: 1. A savepoint and its release stand in for BEGIN and COMMIT here.
+    assert set(queries_of_cycles(client, study)) == {21}
 
 
 def test_a_check_that_is_due_costs_a_few_queries_more_and_no_more_than_that(
