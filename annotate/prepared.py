@@ -59,6 +59,8 @@ class _Statement(Generic[M]):
         unused = marks.keys() - {self._names.get(parameter) for parameter in self._parameters}
         if unused:
             raise ValueError(f"the query has no place for {', '.join(sorted(unused))}")
+        columns = [column for column, *_ in self._compiler.select]
+        self._converters: Any = self._compiler.get_converters(columns)
         klass_info: Any = self._compiler.klass_info
         self._model = klass_info["model"]
         places = klass_info["select_fields"]
@@ -73,7 +75,7 @@ class _Statement(Generic[M]):
 
     def objects(self, rows: list[Any]) -> list[M]:
         made = []
-        for row in self._compiler.results_iter([rows]):
+        for row in self._compiler.apply_converters(rows, self._converters):
             instance = self._model.from_db(connection.alias, self._fields, row[self._start : self._end])
             for populator in self._related:
                 populator.populate(row, instance)

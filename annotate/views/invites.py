@@ -110,7 +110,7 @@ def _join_new(request: HttpRequest, *, invite: Invite, token: str) -> HttpRespon
     except ValidationError as error:
         form.add_error("password", error)
         return _page(request, invite=invite, form=form, status=400)
-    sign_in(request, user, backend="django.contrib.auth.backends.ModelBackend")
+    sign_in(request, user, backend="annotate.signed_in.AccountBackend")
     return _land(Membership.objects.get(study=invite.study, user=user))
 
 

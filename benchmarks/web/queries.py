@@ -22,7 +22,7 @@ def statements_of_a_label(slug: str) -> int:
 
     people = get_user_model().objects.filter(memberships__study__slug=slug, memberships__role="annotator")
     client = Client(headers={"host": "127.0.0.1"})
-    client.force_login(people.order_by("pk")[0], backend="django.contrib.auth.backends.ModelBackend")
+    client.force_login(people.order_by("pk")[0], backend="annotate.signed_in.AccountBackend")
     html = client.get(f"/studies/{slug}/label/").content
     for _ in range(LABELS_BEFORE):
         pair, shown = PAIR.search(html), dict(FIELD.findall(html))[b"shown"].decode()

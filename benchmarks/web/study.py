@@ -167,7 +167,7 @@ def _session_of(person: object) -> str:
 
     session = SessionStore()
     session[SESSION_KEY] = str(person.pk)  # type: ignore[attr-defined]
-    session[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"
+    session[BACKEND_SESSION_KEY] = "annotate.signed_in.AccountBackend"
     session[HASH_SESSION_KEY] = person.get_session_auth_hash()  # type: ignore[attr-defined]
     session.create()
     return str(session.session_key)

@@ -94,7 +94,7 @@ def test_pairs_of_other_studies_do_not_exist_here(study: Study, client: Client, 
 def test_a_label_without_csrf_token_is_refused(study: Study, ana: User) -> None:
     make_pair(study)
     strict = Client(enforce_csrf_checks=True)
-    strict.force_login(ana, backend="django.contrib.auth.backends.ModelBackend")
+    strict.force_login(ana, backend="annotate.signed_in.AccountBackend")
     html = page(strict, study)
     response = strict.post(judge_url(study, shown_pair(html)), judgement(html))
     assert response.status_code == 403

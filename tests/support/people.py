@@ -20,7 +20,7 @@ SCRIPT = {"HX-Request": "true"}
 
 def client_of(user: User) -> Client:
     client = Client()
-    client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+    client.force_login(user, backend="annotate.signed_in.AccountBackend")
     return client
 
 
