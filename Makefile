@@ -42,7 +42,9 @@ loop: $(RUN_STAMP) ## go around the loop twice without a person, in a scratch fo
 .PHONY: test
 test: $(DEV_STAMP) browser ## set up and run every test
 	@$(BIN)/python -m dpo_studio.processes.demo_model
-	@exec $(BIN)/python -m pytest $(PYTEST_ARGS)
+	@# Exit code 5: PYTEST_ARGS chose no test of this half.
+	@$(BIN)/python -m pytest -n 2 -m "$(FAST_TESTS)" $(PYTEST_ARGS) || [ $$? = 5 ]
+	@$(BIN)/python -m pytest -m "not ($(FAST_TESTS))" $(PYTEST_ARGS) || [ $$? = 5 ]
 
 .PHONY: test-fast
 test-fast: $(DEV_STAMP) ## the tests without engine, browser and long waits (about a minute)

@@ -34,6 +34,8 @@ PEER_SETTINGS: dict[str, dict[str, Any]] = {
 
 def main() -> None:
     """Measure, print a table and write the results."""
+    # The trainer sets this for itself; so that both sides wait for their threads alike, the peer gets it too.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     arguments = _arguments()
     steps, repeats = (3, 1) if arguments.quick else (6, arguments.repeats)
     pairs = made_pairs(arguments.model, count=steps * PAIRS_PER_STEP)

@@ -10,6 +10,15 @@ from tests.core.support import example, write_run
 from tests.support.tiny_model import make_tiny_model
 from training.core.run.directory import RunDirectory
 
+# A tiny model has nothing for a second thread to do, and threads that wait for each other take the cores from
+# the tests beside them.
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
 def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
