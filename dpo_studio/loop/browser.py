@@ -59,6 +59,8 @@ class PageParser(HTMLParser):
     def _read_control(form: Form, *, tag: str, values: dict[str, str]) -> None:
         if tag == "input" and values.get("type") not in ("radio", "checkbox"):
             form.fields[values.get("name", "")] = values.get("value", "")
+        elif tag == "textarea":
+            form.fields[values.get("name", "")] = ""
         elif tag == "button" and "name" in values:
             form.submits.append((values["name"], values.get("value", "")))
 

@@ -36,12 +36,21 @@ def go_around(*, port: int, rounds: int, rule: str, output: Path) -> LoopReport:
 
 def go_one_round(*, study: Study, number: int, lead: Browser, annotator: Browser, rule: Rule) -> None:
     say(f"round {number}: opening")
-    press(lead, page=f"/studies/{study.slug}/", button="rounds/open")
+    open_round(lead, study=study)
     labelled = label_until_done(study=study, number=number, annotator=annotator, rule=rule)
     say(f"round {number}: {labelled} pairs labelled, training")
     press(lead, page=f"/studies/{study.slug}/rounds/{number}/", button=f"rounds/{number}/train")
     wait_for_jobs(study)
     say(f"round {number}: policy {number} trained, held-out responses sampled and scored")
+
+
+def open_round(lead: Browser, *, study: Study) -> None:
+    """Press "Open round"; where the policy fails its gate, say so and go on with a reason that is kept."""
+    page = press(lead, page=f"/studies/{study.slug}/", button="rounds/open")
+    form = page.form_to("rounds/open")
+    if form is not None and "reason" in form.fields:
+        say("the newest policy fails its gate; going on all the same")
+        lead.submit(form, reason="Nobody watches this loop; it shows what going on leads to.")
 
 
 def sign_in_with_one_click(*, port: int, username: str) -> Browser:
