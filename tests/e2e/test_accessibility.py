@@ -146,6 +146,9 @@ def test_the_focus_goes_to_the_pair_and_comes_back_from_dialogs(
         expect(page.locator("dialog[open]")).to_have_count(1)
         press(page, "Escape")
         expect(page.locator("#stage")).to_be_focused()
+    # The panes take the focus once they have been laid out and nothing is on its way any more.
+    expect(page.get_by_label("Text of response B")).to_be_visible()
+    page.wait_for_load_state("networkidle")
     names = []
     for _ in range(5):
         press(page, "Tab")
