@@ -246,7 +246,8 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   if (!fresh) location.reload();
   event.detail.shouldSwap = Boolean(fresh) && fresh.textContent !== stage().textContent;
 });
-document.addEventListener("htmx:afterSettle", () => {
+// At the swap and not once htmx has settled: a key pressed in between would be timed with the clock of the wait.
+document.addEventListener("htmx:afterSwap", () => {
   if (!shownPair() || clockOf === shownPair()) return;
   begin();
   fetchAhead();
