@@ -3,6 +3,7 @@
 from typing import Any
 
 from annotate.errors import LabelRefused
+from annotate.gate import write_transaction
 from annotate.models import Draft, Lease, Pair, Preference, User
 
 # A rationale, an edit and a note, each within its bound, as JSON.
@@ -20,10 +21,11 @@ def save_draft(*, pair: Pair, annotator: User, content: dict[str, Any]) -> None:
     if not kept:
         drop_draft(pair=pair, annotator=annotator)
         return
-    is_held = Lease.objects.filter(pair=pair, annotator=annotator).exists()
-    if not is_held and not Preference.objects.filter(pair=pair, annotator=annotator).exists():
-        raise LabelRefused("This pair is not held by you any more; the draft stays in your browser only.")
-    Draft.objects.update_or_create(pair=pair, annotator=annotator, defaults={"content": kept})
+    with write_transaction():
+        is_held = Lease.objects.filter(pair=pair, annotator=annotator).exists()
+        if not is_held and not Preference.objects.filter(pair=pair, annotator=annotator).exists():
+            raise LabelRefused("This pair is not held by you any more; the draft stays in your browser only.")
+        Draft.objects.update_or_create(pair=pair, annotator=annotator, defaults={"content": kept})
 
 
 def drop_draft(*, pair: Pair, annotator: User) -> None:

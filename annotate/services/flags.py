@@ -2,10 +2,10 @@
 
 from datetime import timedelta
 
-from django.db import transaction
 from django.utils import timezone
 
 from annotate.errors import LabelRefused
+from annotate.gate import write_transaction
 from annotate.models import Flag, Lease, Pair, Preference, Side, Skip, User
 from annotate.services.locks import lock_annotator, lock_pairs, lock_queue
 from annotate.services.preferences import skip_pair
@@ -27,7 +27,7 @@ def flag_pair(*, pair: Pair, annotator: User, reason: Flag.Reason, note: str = "
     Raises LabelRefused when the pair is neither held, labelled nor skipped by them, or a lead has dealt with
     their flag already.
     """
-    with transaction.atomic():
+    with write_transaction():
         lock_annotator(annotator)
         mine = {"pair": pair, "annotator": annotator}
         is_labelled = Preference.objects.filter(**mine).exists()
@@ -46,7 +46,8 @@ def flag_pair(*, pair: Pair, annotator: User, reason: Flag.Reason, note: str = "
 
 def withdraw_flag(*, pair: Pair, annotator: User) -> bool:
     """Take a flag back that no lead has dealt with yet; False when there is none."""
-    deleted, _ = Flag.objects.filter(pair=pair, annotator=annotator, resolved_at__isnull=True).delete()
+    with write_transaction():
+        deleted, _ = Flag.objects.filter(pair=pair, annotator=annotator, resolved_at__isnull=True).delete()
     return bool(deleted)
 
 
@@ -55,7 +56,7 @@ def take_skipped_pair_back(*, pair: Pair, annotator: User) -> LeasedPair:
 
     Raises LabelRefused when it was not skipped, its round is frozen, or colleagues have all of its slots.
     """
-    with transaction.atomic():
+    with write_transaction():
         lock_annotator(annotator)
         lock_queue(pair.study_id)
         held = list(

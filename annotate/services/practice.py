@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from django.db import transaction
 from django.utils.safestring import SafeString
 
+from annotate.gate import write_transaction
 from annotate.markdown import render_markdown
 from annotate.models import Lease, Membership, Pair, Preference, Side, Study, User, Verdict
 from annotate.services.checks import templates
@@ -63,7 +63,7 @@ def restart_practice(*, study: Study, annotator: User) -> int:
 
     Returns how many practice pairs wait.
     """
-    with transaction.atomic():
+    with write_transaction():
         lock_annotator(annotator)
         held = Lease.objects.select_related("pair").filter(annotator=annotator, pair__study=study)
         for lease in held.order_by("pair_id"):

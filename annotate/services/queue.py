@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
@@ -126,7 +125,7 @@ def hold_pair(
 
 def release_lease(*, pair: Pair, annotator: User) -> bool:
     """Give a held pair back to the queue; False when it was not held."""
-    with transaction.atomic():
+    with write_transaction():
         lock_queue(pair.study_id)
         lock_pair(pair.pk)
         return _drop(Lease.objects.filter(pair=pair, annotator=annotator), pair_id=pair.pk)
@@ -237,7 +236,7 @@ def _take(pair_id: int) -> Pair | None:
 
 
 def _release_if_expired(lease_id: int, *, pair_id: int, study_id: int, now: datetime) -> bool:
-    with transaction.atomic():
+    with write_transaction():
         lock_queue(study_id)
         lock_pair(pair_id)
         return _drop(Lease.objects.filter(pk=lease_id, expires_at__lt=now), pair_id=pair_id)

@@ -1,8 +1,7 @@
 """A lead decides on a pair: which verdict goes before the votes, or that it is used for nothing."""
 
-from django.db import transaction
-
 from annotate.errors import ReviewRefused
+from annotate.gate import write_transaction
 from annotate.models import Pair, Resolution, User, Verdict
 from annotate.services.audit import record_audit
 
@@ -15,7 +14,7 @@ def resolve_pair(*, pair: Pair, verdict: Verdict | None, note: str, actor: User)
     """
     if pair.purpose not in (Pair.Purpose.TRAIN, Pair.Purpose.EVALUATE) or pair.reserved_for_id is not None:
         raise ReviewRefused(f"Pair {pair.pk} is a check; it is used for nothing that could be resolved.")
-    with transaction.atomic():
+    with write_transaction():
         resolution, _ = Resolution.objects.update_or_create(
             pair=pair,
             defaults={
@@ -32,7 +31,7 @@ def resolve_pair(*, pair: Pair, verdict: Verdict | None, note: str, actor: User)
 
 def take_back_resolution(*, pair: Pair, actor: User) -> bool:
     """Let the votes decide again; False when nothing was resolved."""
-    with transaction.atomic():
+    with write_transaction():
         earlier = Resolution.objects.filter(pair=pair).first()
         if earlier is None:
             return False

@@ -1,20 +1,19 @@
 """What a lead does with flags, pairs and the leases of others. Each act leaves an audit entry."""
 
-from django.db import transaction
 from django.utils import timezone
 
 from annotate.errors import ReviewRefused
+from annotate.gate import write_transaction
 from annotate.models import Flag, Lease, Membership, Pair, Preference, Role, Skip, User
 from annotate.services.audit import record_audit
-from annotate.services.cursors import rewind_cursors
 from annotate.services.locks import lock_annotator, lock_pair, lock_queue
 from annotate.services.queue import LEASES_PER_ANNOTATOR, hold_pair, release_lease
-from annotate.services.slots import take_slot
+from annotate.services.slots import put_beyond_cursors, take_slot
 
 
 def answer_flag(*, flag: Flag, answer: str, actor: User) -> None:
     """Close a flag with what its author is told."""
-    with transaction.atomic():
+    with write_transaction():
         Flag.objects.filter(pk=flag.pk).update(
             answer=answer.strip()[:2000], resolved_at=timezone.now(), resolved_by=actor
         )
@@ -23,7 +22,7 @@ def answer_flag(*, flag: Flag, answer: str, actor: User) -> None:
 
 def reopen_flag(*, flag: Flag, actor: User) -> None:
     """Put an answered flag back among those that wait."""
-    with transaction.atomic():
+    with write_transaction():
         Flag.objects.filter(pk=flag.pk).update(resolved_at=None, resolved_by=None)
         _audit(flag.pair, actor=actor, action="flag.reopened", flag=flag.pk)
 
@@ -33,7 +32,7 @@ def withdraw_pair(*, pair: Pair, actor: User) -> None:
 
     Raises ReviewRefused for a frozen pair: its round was trained on it.
     """
-    with transaction.atomic():
+    with write_transaction():
         lock_queue(pair.study_id)
         locked = lock_pair(pair.pk)
         if locked.state == Pair.State.FROZEN:
@@ -51,18 +50,18 @@ def withdraw_pair(*, pair: Pair, actor: User) -> None:
 
 def restore_pair(*, pair: Pair, actor: User) -> None:
     """Put a withdrawn pair back into the queue."""
-    with transaction.atomic():
+    with write_transaction():
         lock_queue(pair.study_id)
         lock_pair(pair.pk)
         restored = Pair.objects.filter(pk=pair.pk, state=Pair.State.WITHDRAWN)
         if restored.update(state=Pair.State.OPEN):
-            rewind_cursors(study=pair.study)
+            put_beyond_cursors(Pair.objects.filter(pk=pair.pk))
             _audit(pair, actor=actor, action="pair.restored")
 
 
 def release_by_lead(*, lease: Lease, actor: User) -> bool:
     """Give somebody's held pair back to the queue; what they submit later is taken while a slot is free."""
-    with transaction.atomic():
+    with write_transaction():
         released = release_lease(pair=lease.pair, annotator=lease.annotator)
         if released:
             _audit(lease.pair, actor=actor, action="lease.released", annotator=lease.annotator.username)
@@ -75,7 +74,7 @@ def reassign_lease(*, lease: Lease, to: User, actor: User) -> None:
     Raises ReviewRefused when that person cannot have it: no annotator of the study, paused, has judged or
     passed on it, holds it, or holds as many pairs as one may.
     """
-    with transaction.atomic():
+    with write_transaction():
         lock_annotator(to)
         lock_queue(lease.pair.study_id)
         pair = lock_pair(lease.pair_id)

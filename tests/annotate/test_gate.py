@@ -6,16 +6,23 @@ import fcntl
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from django.db import IntegrityError, connection, transaction
 
+from annotate import gate
 from annotate.gate import write_transaction
-from annotate.models import Study
-from tests.support.labelling import make_study
+from annotate.models import Flag, Lease, Pair, Study, User, Verdict
+from annotate.services.drafts import save_draft
+from annotate.services.flags import flag_pair, take_skipped_pair_back, withdraw_flag
+from annotate.services.preferences import skip_pair
+from annotate.services.queue import release_lease
+from annotate.services.resolutions import resolve_pair
+from annotate.services.review import answer_flag, reassign_lease, release_by_lead, restore_pair, withdraw_pair
+from tests.support.labelling import make_annotator, make_pairs, make_study, next_pair
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -88,3 +95,50 @@ def test_a_writer_that_fails_hands_its_turn_on() -> None:
     assert not Study.objects.filter(name="Another").exists()
     with writers().open() as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@pytest.fixture
+def turns(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Note each turn at the file, which is taken as ever."""
+    taken: list[str] = []
+    take = gate._file_held
+
+    def noted(path: str):  # type: ignore[no-untyped-def]
+        taken.append(path)
+        return take(path)
+
+    monkeypatch.setattr(gate, "_file_held", noted)
+    return taken
+
+
+def test_whatever_people_do_to_pairs_waits_for_its_turn_once(turns: list[str]) -> None:
+    study = make_study()
+    first, second = make_pairs(study, 2)
+    ana, ben = make_annotator(study, "ana"), make_annotator(study, "ben")
+
+    def takes_one_turn(act: Callable[[], object]) -> None:
+        before = len(turns)
+        act()
+        assert len(turns) == before + 1
+
+    def held_by(person: User) -> Lease:
+        return Lease.objects.select_related("pair__study", "annotator").get(annotator=person)
+
+    held = next_pair(study, ana).pair
+    other = second if held == first else first
+    takes_one_turn(lambda: save_draft(pair=held, annotator=ana, content={"rationale": "Kinder"}))
+    takes_one_turn(lambda: flag_pair(pair=held, annotator=ana, reason=Flag.Reason.OTHER))
+    takes_one_turn(lambda: withdraw_flag(pair=held, annotator=ana))
+    takes_one_turn(lambda: take_skipped_pair_back(pair=held, annotator=ana))
+    takes_one_turn(lambda: flag_pair(pair=held, annotator=ana, reason=Flag.Reason.OTHER))
+    takes_one_turn(lambda: answer_flag(flag=Flag.objects.get(), answer="Thank you", actor=ben))
+    takes_one_turn(lambda: withdraw_pair(pair=held, actor=ben))
+    takes_one_turn(lambda: restore_pair(pair=held, actor=ben))
+    takes_one_turn(lambda: resolve_pair(pair=held, verdict=Verdict.A, note="", actor=ben))
+    assert next_pair(study, ana).pair == other
+    takes_one_turn(lambda: reassign_lease(lease=held_by(ana), to=ben, actor=ben))
+    takes_one_turn(lambda: release_by_lead(lease=held_by(ben), actor=ana))
+    assert next_pair(study, ana).pair == other
+    takes_one_turn(lambda: release_lease(pair=other, annotator=ana))
+    takes_one_turn(lambda: skip_pair(pair=other, annotator=ana))
+    assert Pair.objects.get(pk=other.pk).slots_taken == 0

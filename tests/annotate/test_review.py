@@ -13,6 +13,7 @@ from annotate.models import (
     Membership,
     Pair,
     Preference,
+    QueueCursor,
     Resolution,
     Role,
     Study,
@@ -169,7 +170,9 @@ def test_a_withdrawn_pair_leaves_the_queue_and_comes_back_to_people_who_went_pas
     while (shown := lease_next_pair(study=study, annotator=ana)) is not None:
         label(shown.pair, ana, side=shown.left_side)
     assert Preference.objects.count() == len(pairs) - 1
+    places = list(QueueCursor.objects.order_by("pk").values_list("pk", "order_key"))
     post(lead, study, "pair-restore", leased.pk)
+    assert list(QueueCursor.objects.order_by("pk").values_list("pk", "order_key")) == places
     assert next_pair(study, ana).pair == leased
     assert_slots_add_up(study)
 
