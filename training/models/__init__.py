@@ -7,7 +7,7 @@ from training.models.jobs import Attempt, Job
 from training.models.policies import Policy
 from training.models.recipes import Recipe
 from training.models.rounds import Round, Run
-from training.models.sampled import SampledResponse, Score
+from training.models.sampled import PairSimilarity, SampledResponse, Score
 
 __all__ = [
     "Attempt",
@@ -16,6 +16,7 @@ __all__ = [
     "EvaluationPlan",
     "GateOverride",
     "Job",
+    "PairSimilarity",
     "Policy",
     "PolicySummary",
     "PrequentialTest",

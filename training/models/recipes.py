@@ -77,6 +77,11 @@ class Recipe(models.Model):
         validators=[MinValueValidator(2)],
         help_text="A round trains only with at least this many usable preferences.",
     )
+    training_rules = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text="The rules of training sets (training/training_set/rules.py); what is missing is as usual.",
+    )
 
     def __str__(self) -> str:
         return f"recipe of {self.study}"

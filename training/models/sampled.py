@@ -1,6 +1,6 @@
 from django.db import models
 
-from annotate.models import Prompt, Response
+from annotate.models import Pair, Prompt, Response
 from training.models.policies import Policy
 from training.models.rounds import Round
 
@@ -80,3 +80,16 @@ class Score(models.Model):
     def reward(self, *, beta: float) -> float:
         """Implicit reward β·(log π_θ − log π_ref), Rafailov et al. 2023, section 4."""
         return beta * (self.policy_logp - self.reference_logp)
+
+
+class PairSimilarity(models.Model):
+    """How alike the two responses of a training pair are: the share of words they have in common, in order."""
+
+    pair = models.OneToOneField(Pair, on_delete=models.CASCADE, related_name="similarity")
+    share = models.FloatField(help_text="2·LCS / (words of A + words of B): 0 … 1.")
+
+    class Meta:
+        verbose_name_plural = "pair similarities"
+
+    def __str__(self) -> str:
+        return f"{self.share:.2f} of {self.pair_id}"
