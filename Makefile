@@ -35,9 +35,9 @@ run: $(RUN_STAMP) ## install what is missing, start everything, print the addres
 	@exec $(BIN)/python -m dpo_studio.processes up
 
 .PHONY: loop
-loop: $(RUN_STAMP) ## go around the loop twice without a person, in a scratch folder, and print what was learned
+loop: $(RUN_STAMP) ## go around the loop three times without a person and print what was learned (LOOP_ARGS)
 	@$(BIN)/python -m dpo_studio.processes.demo_model
-	@exec $(BIN)/python -m dpo_studio.loop
+	@exec $(BIN)/python -m dpo_studio.loop $(LOOP_ARGS)
 
 .PHONY: test
 test: $(DEV_STAMP) browser ## set up and run every test
@@ -73,6 +73,11 @@ beta-sweep: $(DEV_STAMP) ## train the demo model with four values of β and draw
 bench-web: $(DEV_STAMP) browser ## measure labelling: label cycle over HTTP, key press to next pair (BENCH_ARGS=--quick)
 	@$(BIN)/python -m benchmarks.web $(BENCH_ARGS)
 	@exec $(BIN)/python -m benchmarks.web.keys
+
+.PHONY: bench-turnaround
+bench-turnaround: $(DEV_STAMP) ## last label to the next round's first pair, beside TRL and a vLLM restart (BENCH_ARGS=--quick)
+	@$(BIN)/python -m dpo_studio.processes.demo_model
+	@exec $(BIN)/python -m benchmarks.turnaround $(BENCH_ARGS)
 
 .PHONY: fault-campaign
 fault-campaign: $(DEV_STAMP) ## fifty annotators with bad luck on 2,000 pairs, on SQLite and on PostgreSQL

@@ -7,11 +7,15 @@ import httpx
 
 from dpo_studio.loop.product import LoopFailed
 
+NEVER_SENT = ("submit", "button", "reset", "image", "file")
+
 
 @dataclass
 class Form:
+    """A form; `fields` is what it sends when nobody has touched it."""
+
     action: str
-    fields: dict[str, str] = field(default_factory=dict)
+    fields: dict[str, list[str]] = field(default_factory=dict)
     submits: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -39,6 +43,8 @@ class PageParser(HTMLParser):
         self.page = Page()
         self._path = path
         self._form: Form | None = None
+        self._select = ""
+        self._textarea = ""
         self._pane = ""
         self._is_raw = False
 
@@ -52,26 +58,46 @@ class PageParser(HTMLParser):
             self._pane = "left" if "pane-a" in classes else "right"
             self.page.responses[self._pane] = ""
         self._is_raw = tag == "pre" and "raw" in classes
-        if self._form is not None:
+        if self._form is not None and "disabled" not in values:
             self._read_control(self._form, tag=tag, values=values)
 
+    def _read_control(self, form: Form, *, tag: str, values: dict[str, str]) -> None:
+        name = values.get("name", "")
+        if tag == "input" and name:
+            self._read_input(form, name=name, values=values)
+        elif tag == "textarea" and name:
+            self._textarea = name
+            form.fields[name] = [""]
+        elif tag == "select":
+            self._select = name
+        elif tag == "option" and self._select and ("selected" in values or self._select not in form.fields):
+            form.fields[self._select] = [values.get("value", "")]
+        elif tag == "button" and name:
+            form.submits.append((name, values.get("value", "")))
+
     @staticmethod
-    def _read_control(form: Form, *, tag: str, values: dict[str, str]) -> None:
-        if tag == "input" and values.get("type") not in ("radio", "checkbox"):
-            form.fields[values.get("name", "")] = values.get("value", "")
-        elif tag == "textarea":
-            form.fields[values.get("name", "")] = ""
-        elif tag == "button" and "name" in values:
-            form.submits.append((values["name"], values.get("value", "")))
+    def _read_input(form: Form, *, name: str, values: dict[str, str]) -> None:
+        kind = values.get("type", "text")
+        if kind in ("radio", "checkbox"):
+            if "checked" in values:
+                form.fields.setdefault(name, []).append(values.get("value", "on"))
+        elif kind not in NEVER_SENT:
+            form.fields.setdefault(name, []).append(values.get("value", ""))
 
     def handle_endtag(self, tag: str) -> None:
         if tag == "form":
             self._form = None
+        elif tag == "select":
+            self._select = ""
+        elif tag == "textarea":
+            self._textarea = ""
         elif tag == "pre":
             self._is_raw = False
 
     def handle_data(self, data: str) -> None:
-        if self._is_raw and self._pane:
+        if self._form is not None and self._textarea:
+            self._form.fields[self._textarea][0] += data.removeprefix("\n")
+        elif self._is_raw and self._pane:
             self.page.responses[self._pane] += data
 
 
@@ -91,6 +117,7 @@ class Browser:
         return self._read(self._client.get(path))
 
     def submit(self, form: Form, **values: str) -> Page:
+        """Send the form with `values` in place of what it came with."""
         return self._read(self._client.post(form.action, data={**form.fields, **values}))
 
     def _read(self, response: httpx.Response) -> Page:

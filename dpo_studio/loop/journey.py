@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from annotate.models import Pair, Role, Study, User
-from annotate.rules import Rule, rule_named
+from annotate.rules import rule_named
 from annotate.services.accounts import create_user
 from annotate.services.studies import add_member
 from dpo_studio.loop.browser import Browser, Page
@@ -27,19 +27,19 @@ def go_around(*, port: int, rounds: int, rule: str, output: Path) -> LoopReport:
     lead = sign_in_with_one_click(port=port, username="lead")
     annotator = sign_in_simulated_annotator(port=port, study=study, rule=rule)
     for number in range(1, rounds + 1):
-        go_one_round(study=study, number=number, lead=lead, annotator=annotator, rule=rule_named(rule))
+        go_one_round(study=study, number=number, lead=lead, annotator=annotator, rule=rule)
     report = build_report(study=study, rule=rule, seconds=time.monotonic() - started)
     output.write_text(json.dumps(asdict(report), indent=2) + "\n")
     print_report(report, output=output)
     return report
 
 
-def go_one_round(*, study: Study, number: int, lead: Browser, annotator: Browser, rule: Rule) -> None:
+def go_one_round(*, study: Study, number: int, lead: Browser, annotator: Browser, rule: str) -> None:
     say(f"round {number}: opening")
     open_round(lead, study=study)
     labelled = label_until_done(study=study, number=number, annotator=annotator, rule=rule)
     say(f"round {number}: {labelled} pairs labelled, training")
-    press(lead, page=f"/studies/{study.slug}/rounds/{number}/", button=f"rounds/{number}/train")
+    start_training(lead, study=study, number=number)
     wait_for_jobs(study)
     say(f"round {number}: policy {number} trained, held-out responses sampled and scored")
 
@@ -51,6 +51,11 @@ def open_round(lead: Browser, *, study: Study) -> None:
     if form is not None and "reason" in form.fields:
         say("the newest policy fails its gate; going on all the same")
         lead.submit(form, reason="Nobody watches this loop; it shows what going on leads to.")
+
+
+def start_training(lead: Browser, *, study: Study, number: int) -> None:
+    """Press "Train" on the round's page, with the settings that the form comes with."""
+    press(lead, page=f"/studies/{study.slug}/rounds/{number}/", button=f"rounds/{number}/train")
 
 
 def sign_in_with_one_click(*, port: int, username: str) -> Browser:
@@ -82,16 +87,14 @@ def press(browser: Browser, *, page: str, button: str) -> Page:
     return browser.submit(form)
 
 
-def label_until_done(*, study: Study, number: int, annotator: Browser, rule: Rule) -> int:
+def label_until_done(*, study: Study, number: int, annotator: Browser, rule: str) -> int:
     """Label every pair the screen shows until sampling has ended and the queue is empty; return how many."""
     labelled = 0
     deadline = time.monotonic() + LONGEST_WAIT_SECONDS
     page = annotator.open(f"/studies/{study.slug}/label/")
     while time.monotonic() < deadline:
-        form = page.form_to("judge")
-        if form is not None:
-            verdict = rule(page.responses["left"], page.responses["right"])
-            page = annotator.submit(form, verdict=VERDICT_VALUE[verdict.value])
+        if page.form_to("judge") is not None:
+            page = judge(page, annotator=annotator, rule=rule)
             labelled += 1
             continue
         if not sampling_goes_on(study=study, number=number) and not open_pairs(study=study, number=number):
@@ -99,6 +102,32 @@ def label_until_done(*, study: Study, number: int, annotator: Browser, rule: Rul
         time.sleep(PAUSE_SECONDS)
         page = annotator.open(f"/studies/{study.slug}/label/")
     raise LoopFailed(f"round {number} was not labelled within {LONGEST_WAIT_SECONDS // 60} minutes")
+
+
+def label_pairs(*, study: Study, number: int, annotator: Browser, rule: str, pairs: int) -> None:
+    """Label until `pairs` of the round's pairs have a label, or the screen shows no more."""
+    page = annotator.open(f"/studies/{study.slug}/label/")
+    while page.form_to("judge") is not None:
+        page = judge(page, annotator=annotator, rule=rule)
+        if labelled_pairs(study=study, number=number) >= pairs:
+            return
+
+
+def judge(page: Page, *, annotator: Browser, rule: str) -> Page:
+    """Send the rule's verdict on the pair that the page shows; return the page that comes then."""
+    form = page.form_to("judge")
+    if form is None:
+        raise LoopFailed("the labelling page shows no pair")
+    verdict = rule_named(rule)(page.responses["left"], page.responses["right"])
+    return annotator.submit(form, verdict=VERDICT_VALUE[verdict.value])
+
+
+def labelled_pairs(*, study: Study, number: int) -> int:
+    return (
+        Pair.objects.filter(study=study, batch=number, purpose=Pair.Purpose.TRAIN, preferences__isnull=False)
+        .distinct()
+        .count()
+    )
 
 
 def sampling_goes_on(*, study: Study, number: int) -> bool:

@@ -1,0 +1,1 @@
+"""From the last label of a round to the first labelable pair of the next: the product and a plain script."""
