@@ -8,6 +8,7 @@ from training.models.policies import Policy
 from training.models.recipes import Recipe
 from training.models.rounds import Round, Run
 from training.models.sampled import PairSimilarity, SampledResponse, Score
+from training.models.summaries import RoundSummary
 
 __all__ = [
     "Attempt",
@@ -23,6 +24,7 @@ __all__ = [
     "Recipe",
     "ResponseChange",
     "Round",
+    "RoundSummary",
     "Run",
     "SampledResponse",
     "Score",
