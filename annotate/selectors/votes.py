@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
-from annotate.models import Study, Verdict
-from annotate.quality.dawid_skene import dawid_skene
-from annotate.selectors.preferences import PairVotes, Vote, labelled_pairs
-
-CLASSES = tuple(Verdict)
-PLACE = {verdict: place for place, verdict in enumerate(CLASSES)}
+from annotate.models import Study
+from annotate.quality.vote_columns import BOTH_BAD, TIE, A, B, VoteColumns
+from annotate.selectors.vote_columns import vote_columns
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PairProbability:
     """What all votes on one pair say of it.
 
@@ -42,45 +39,31 @@ def pair_probabilities(*, study: Study, batches: Iterable[int] | None = None) ->
 
     Votes of members who are left out of training sets do not count; pairs that only they judged are missing.
     """
-    judged = labelled_pairs(study=study, batches=batches)
-    return probabilities_of([pair for pair in judged if pair.votes])
+    return probabilities_of(vote_columns(study=study, batches=batches))
 
 
-def probabilities_of(judged: Sequence[PairVotes]) -> list[PairProbability]:
-    """Return what the votes on these pairs say together; pure. Every pair must have a vote."""
-    if not judged:
-        return []
-    votes = [(place, vote) for place, pair in enumerate(judged) for vote in pair.votes]
-    people = {person: place for place, person in enumerate(sorted({vote.annotator_id for _, vote in votes}))}
-    consensus = dawid_skene(
-        pairs=np.array([place for place, _ in votes]),
-        annotators=np.array([people[vote.annotator_id] for _, vote in votes]),
-        verdicts=np.array([PLACE[vote.verdict] for _, vote in votes]),
-        classes=len(CLASSES),
-    )
+def probabilities_of(columns: VoteColumns) -> list[PairProbability]:
+    """Return what the votes on each pair that has some say together; pure."""
+    tallies, weighted = columns.tallies, columns.reliable_shares()
+    votes, sides = tallies.sum(axis=1), tallies[:, A] + tallies[:, B]
+    strengths = columns.mean_strength
+    neither = np.full(len(votes), 0.5)
+    share_a = np.divide(tallies[:, A], sides, out=neither.copy(), where=sides > 0)
+    weight = weighted[:, A] + weighted[:, B]
+    p = np.divide(weighted[:, A], weight, out=neither.copy(), where=sides > 0)
+    table = {
+        "pair_id": columns.pair_ids,
+        "votes": votes,
+        "a": tallies[:, A],
+        "b": tallies[:, B],
+        "ties": votes - sides,
+        "share_a": share_a,
+        "p": p,
+        "tie": weighted[:, TIE] + weighted[:, BOTH_BAD],
+        "both_bad": weighted[:, BOTH_BAD],
+        "strength": np.where(np.isnan(strengths), None, strengths),
+    }
+    voted = votes > 0
     return [
-        _probability(pair, weighted=[float(value) for value in row])
-        for pair, row in zip(judged, consensus.probabilities, strict=True)
+        PairProbability(*row) for row in zip(*(table[name][voted].tolist() for name in table), strict=True)
     ]
-
-
-def _probability(judged: PairVotes, *, weighted: Sequence[float]) -> PairProbability:
-    a, b = _count(judged.votes, Verdict.A), _count(judged.votes, Verdict.B)
-    weight_a, weight_b = weighted[PLACE[Verdict.A]], weighted[PLACE[Verdict.B]]
-    grades = [vote.strength for vote in judged.votes if vote.strength is not None]
-    return PairProbability(
-        pair_id=judged.pair.pk,
-        votes=len(judged.votes),
-        a=a,
-        b=b,
-        ties=len(judged.votes) - a - b,
-        share_a=a / (a + b) if a + b else 0.5,
-        p=weight_a / (weight_a + weight_b) if a + b else 0.5,
-        tie=weighted[PLACE[Verdict.TIE]] + weighted[PLACE[Verdict.BOTH_BAD]],
-        both_bad=weighted[PLACE[Verdict.BOTH_BAD]],
-        strength=sum(grades) / len(grades) if grades else None,
-    )
-
-
-def _count(votes: Iterable[Vote], verdict: Verdict) -> int:
-    return sum(vote.verdict == verdict for vote in votes)
