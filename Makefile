@@ -85,8 +85,8 @@ fault-campaign: $(DEV_STAMP) ## fifty annotators with bad luck on 2,000 pairs, o
 	@exec $(BIN)/python -m tests.faults.campaign --database postgresql
 
 .PHONY: screenshots
-screenshots: $(DEV_STAMP) browser ## take the README's pictures from the product that `make run` has up (PORT)
-	@exec $(BIN)/python docs/screenshots.py
+screenshots: $(DEV_STAMP) browser ## take the README's pictures from the product that `make run` has up (PORT, SHOT_ARGS)
+	@exec $(BIN)/python -m docs.screenshots $(SHOT_ARGS)
 
 .PHONY: fix
 fix: $(DEV_STAMP) ## format, and repair what ruff can repair

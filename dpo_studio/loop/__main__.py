@@ -9,17 +9,22 @@ from types import FrameType
 
 import django
 
-from dpo_studio.loop.product import LoopFailed, environment, running_product
+from dpo_studio.loop.product import LoopFailed, environment, keep_home, running_product
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m dpo_studio.loop", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=2, help="how many rounds to go (default: 2)")
+    parser.add_argument("--rounds", type=int, default=3, help="how many rounds to go (default: 3)")
     parser.add_argument(
         "--rule", default="shorter", help="what the simulated annotator prefers (default: shorter)"
     )
     parser.add_argument(
         "--home", type=Path, help="scratch STUDIO_HOME (default: $STUDIO_HOME, else var/loop)"
+    )
+    parser.add_argument(
+        "--keep",
+        action="store_true",
+        help="open one more round for people to label, and leave the home to them: no later loop empties it",
     )
     parser.add_argument("--port", type=int, default=int(os.environ.get("PORT") or 8765))
     parser.add_argument("--output", type=Path, help="where to write loop.json (default: in the scratch home)")
@@ -50,12 +55,20 @@ def main() -> int:
     try:
         with running_product(home=home, port=arguments.port):
             django.setup()
-            from dpo_studio.loop.journey import go_around  # its models need Django set up
+            from dpo_studio.loop import journey  # its models need Django set up
 
-            go_around(port=arguments.port, rounds=arguments.rounds, rule=arguments.rule, output=output)
+            journey.go_around(
+                port=arguments.port, rounds=arguments.rounds, rule=arguments.rule, output=output
+            )
+            if arguments.keep:
+                journey.leave_a_round_open(port=arguments.port)
+                keep_home(home)
     except LoopFailed as error:
         print(f"make loop: {error}", file=sys.stderr)
         return 1
+    if arguments.keep:
+        models = os.environ["STUDIO_MODELS"]
+        print(f"kept; look at it with: make run STUDIO_HOME={home} STUDIO_MODELS={models}")
     return 0
 
 

@@ -42,6 +42,8 @@ def go_one_round(*, study: Study, number: int, lead: Browser, annotator: Browser
     start_training(lead, study=study, number=number)
     wait_for_jobs(study)
     say(f"round {number}: policy {number} trained, held-out responses sampled and scored")
+    evaluated = label_what_waits(study=study, annotator=annotator, rule=rule)
+    say(f"round {number}: {evaluated} pairs labelled in blind evaluation")
 
 
 def open_round(lead: Browser, *, study: Study) -> None:
@@ -51,6 +53,13 @@ def open_round(lead: Browser, *, study: Study) -> None:
     if form is not None and "reason" in form.fields:
         say("the newest policy fails its gate; going on all the same")
         lead.submit(form, reason="Nobody watches this loop; it shows what going on leads to.")
+
+
+def leave_a_round_open(*, port: int) -> None:
+    """Open the next round and wait until its pairs are there for people to label."""
+    study = Study.objects.get(slug=DEMO_STUDY)
+    open_round(sign_in_with_one_click(port=port, username="lead"), study=study)
+    wait_for_jobs(study)
 
 
 def start_training(lead: Browser, *, study: Study, number: int) -> None:
@@ -102,6 +111,16 @@ def label_until_done(*, study: Study, number: int, annotator: Browser, rule: str
         time.sleep(PAUSE_SECONDS)
         page = annotator.open(f"/studies/{study.slug}/label/")
     raise LoopFailed(f"round {number} was not labelled within {LONGEST_WAIT_SECONDS // 60} minutes")
+
+
+def label_what_waits(*, study: Study, annotator: Browser, rule: str) -> int:
+    """Label until the screen shows no pair; return how many there were."""
+    labelled = 0
+    page = annotator.open(f"/studies/{study.slug}/label/")
+    while page.form_to("judge") is not None:
+        page = judge(page, annotator=annotator, rule=rule)
+        labelled += 1
+    return labelled
 
 
 def label_pairs(*, study: Study, number: int, annotator: Browser, rule: str, pairs: int) -> None:

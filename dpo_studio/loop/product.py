@@ -14,6 +14,7 @@ from pathlib import Path
 
 START_SECONDS = 60
 STOP_SECONDS = 40
+SCRATCH_MARKER = "loop-scratch"
 
 
 class LoopFailed(Exception):
@@ -27,6 +28,13 @@ def running_product(*, home: Path, port: int) -> Iterator[None]:
     Raises LoopFailed when `home` is not a scratch folder of an earlier loop or the web does not answer.
     """
     prepare_scratch_home(home)
+    with started_product(home=home, port=port):
+        yield
+
+
+@contextmanager
+def started_product(*, home: Path, port: int) -> Iterator[None]:
+    """Start every process in `home` as it is. Raises LoopFailed when the web does not answer."""
     with (home / "up.log").open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "dpo_studio.processes", "up"],
@@ -50,15 +58,20 @@ def environment(*, home: Path, port: int) -> dict[str, str]:
 
 def prepare_scratch_home(home: Path) -> None:
     """Empty `home` if an earlier loop made it; refuse a folder that holds anything else."""
-    marker = home / "loop-scratch"
+    marker = home / SCRATCH_MARKER
     if home.exists() and any(home.iterdir()):
         if not marker.exists():
             raise LoopFailed(
-                f"{home} holds something other than an earlier loop; name an empty folder with STUDIO_HOME."
+                f"{home} holds a loop that was kept, or something else; name an empty folder with --home."
             )
         shutil.rmtree(home)
     home.mkdir(parents=True, exist_ok=True)
     marker.touch()
+
+
+def keep_home(home: Path) -> None:
+    """Let no later loop empty `home`."""
+    (home / SCRATCH_MARKER).unlink(missing_ok=True)
 
 
 def wait_for_web(*, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
