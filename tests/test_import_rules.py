@@ -37,3 +37,8 @@ def test_web_process_imports_no_machine_learning_library() -> None:
 def test_what_the_web_side_uses_of_trainer_and_serving_is_light(module: str) -> None:
     loaded = modules_after(f"import {module}")
     assert loaded.isdisjoint({"torch", "transformers", "peft", "vllm", "django"})
+
+
+def test_what_everything_may_import_imports_nothing_of_the_project() -> None:
+    loaded = modules_after("import parent_death")
+    assert loaded.isdisjoint({"annotate", "training", "dpo_studio", "django"})

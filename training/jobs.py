@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 
-from dpo_studio.processes.parent_death import die_with_parent
+from parent_death import die_with_parent
 from training.models import Job
 from training.services.jobs import (
     AttemptSuperseded,

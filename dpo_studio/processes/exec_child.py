@@ -9,7 +9,7 @@ import argparse
 import os
 import signal
 
-from dpo_studio.processes.parent_death import die_with_parent
+from parent_death import die_with_parent
 
 
 def main() -> None:

@@ -18,10 +18,10 @@ from types import FrameType
 
 from dpo_studio.processes.descendants import end_descendants, reap
 from dpo_studio.processes.environment import StudioEnvironment
-from dpo_studio.processes.parent_death import adopt_orphans
 from dpo_studio.processes.programs import EXEC_CHILD, MANAGE, ROOT, programs, supervisor_configuration
 from dpo_studio.processes.status import UNREACHABLE, process_states, supervisor
 from dpo_studio.processes.watch import Watch
+from parent_death import adopt_orphans
 
 SUPERVISOR_SECONDS = 10
 WEB_SECONDS = 60

@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from parent_death import die_with_parent_if_asked
 from training.core.errors import RunStoppedError, TrainingError
 from training.core.guide import DESCRIPTION, EPILOG, write_example
-from training.core.process import die_with_parent, exclusive, rank_of_environment, stop_when_asked
+from training.core.process import exclusive, rank_of_environment, stop_when_asked
 from training.core.run.config import RunConfig, read_config
 from training.core.run.directory import RunDirectory
 from training.core.run.files import write_json
@@ -35,7 +36,7 @@ def main() -> int:
     arguments = _arguments()
     if arguments.example is not None:
         return _example(arguments.example, base_model=arguments.base_model)
-    die_with_parent()
+    die_with_parent_if_asked()
     stop_when_asked()
     run = RunDirectory(arguments.run_dir.resolve())
     try:

@@ -7,8 +7,9 @@ folder that loads without PEFT, and result.json last; error.json says why an att
 import sys
 from pathlib import Path
 
+from parent_death import die_with_parent_if_asked
 from training.core.errors import TrainingError
-from training.core.process import die_with_parent, exclusive, raise_if_stopped, stop_when_asked
+from training.core.process import exclusive, raise_if_stopped, stop_when_asked
 from training.core.progress import Progress, say
 from training.core.run.config import RunConfig, read_config
 from training.core.run.directory import RunDirectory
@@ -20,7 +21,7 @@ PARTS = 3
 
 def main() -> int:
     """Merge what the directory on the command line names; returns the exit code."""
-    die_with_parent()
+    die_with_parent_if_asked()
     stop_when_asked()
     if len(sys.argv) != 2:
         print(USAGE, file=sys.stderr)

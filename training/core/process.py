@@ -1,10 +1,9 @@
-"""The process: ends with its parent, stops between two steps, holds its run directory alone.
+"""The process: stops between two steps, holds its run directory alone.
 
 `python -m training.core.process COMMAND …` becomes COMMAND, which then ends with its parent: for launchers
 that know nothing of it.
 """
 
-import ctypes
 import fcntl
 import os
 import signal
@@ -14,25 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from parent_death import die_with_parent_if_asked
 from training.core.errors import RunStoppedError, TrainingError
 
-PARENT_VARIABLE = "STUDIO_DIE_WITH_PARENT"
-_PR_SET_PDEATHSIG = 1
 _stop_requested = False
-
-
-def die_with_parent() -> None:
-    """With STUDIO_DIE_WITH_PARENT set, have the kernel kill this process when its parent dies (Linux).
-
-    The variable holds 1, or the parent's pid, which also catches one that died before this line.
-    """
-    stated = os.environ.get(PARENT_VARIABLE, "")
-    if not stated:
-        return
-    parent = os.getppid() if stated == "1" else int(stated)
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def rank_of_environment() -> int:
@@ -75,5 +59,5 @@ def _request_stop(number: int, _frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
-    die_with_parent()
+    die_with_parent_if_asked()
     os.execvp(sys.argv[1], sys.argv[1:])

@@ -19,7 +19,7 @@ from typing import IO
 
 from django.conf import settings
 
-from training.core.process import PARENT_VARIABLE
+from parent_death import WISH_VARIABLE
 from training.core.run.directory import RunDirectory
 from training.services.jobs import Claim, JobFailed, heartbeat
 
@@ -107,7 +107,7 @@ def _start(directory: Path, *, module: str, lock: IO[str], log: IO[bytes]) -> su
         # A launcher such as torchrun does not end with this process by itself; its trainers end with it.
         [sys.executable, "-m", "training.core.process", *launcher, "-m", module, str(directory)],
         cwd=settings.BASE_DIR,
-        env=TRAINER_DEFAULTS | os.environ | {PARENT_VARIABLE: "1", "PYTHONUNBUFFERED": "1"},
+        env=TRAINER_DEFAULTS | os.environ | {WISH_VARIABLE: "1", "PYTHONUNBUFFERED": "1"},
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,
