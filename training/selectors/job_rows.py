@@ -23,6 +23,12 @@ CONSEQUENCES = {
     Job.Kind.MERGE: "No merged model comes of it; the adapter stays, and the job can be retried.",
 }
 
+# The states of its round in which a job that failed or was cancelled may go on; the others always may.
+RETRIED_IN = {
+    Job.Kind.SAMPLING: (Round.State.COLLECTING,),
+    Job.Kind.RUN: (Round.State.TRAINING, Round.State.TRAINED),
+}
+
 
 @dataclass(frozen=True)
 class JobRow:
@@ -79,8 +85,8 @@ class JobRow:
     def can_retry(self) -> bool:
         if self.is_superseded or self.state not in (Job.State.FAILED, Job.State.CANCELLED):
             return False
-        needed = {Job.Kind.SAMPLING: Round.State.COLLECTING, Job.Kind.RUN: Round.State.TRAINING}
-        return self.round_state == needed.get(Job.Kind(self.kind), self.round_state)
+        needed = RETRIED_IN.get(Job.Kind(self.kind))
+        return needed is None or self.round_state in needed
 
     @property
     def tone(self) -> str:
@@ -101,10 +107,16 @@ def job_rows(study: Study) -> list[JobRow]:
     )
     now = timezone.now()
     rows = [job_row(job, lease_until=job.lease_until, now=now) for job in jobs]
-    newest_runs = {row.round_number: row.pk for row in rows if row.is_run}
+    newest = {job.round_id: job for job in jobs if job.kind == Job.Kind.RUN}
     return [
-        replace(row, is_superseded=row.is_run and newest_runs[row.round_number] != row.pk) for row in rows
+        replace(row, is_superseded=row.is_run and is_replaced(job, newest=newest[job.round_id]))
+        for row, job in zip(rows, jobs, strict=True)
     ]
+
+
+def is_replaced(job: Job, *, newest: Job) -> bool:
+    """Return whether another run of the round was started after this one had ended."""
+    return job != newest and job.finished_at is not None and newest.created_at >= job.finished_at
 
 
 def job_row(job: Job, *, lease_until: datetime | None, now: datetime) -> JobRow:

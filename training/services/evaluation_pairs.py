@@ -16,7 +16,7 @@ from django.db import transaction
 from annotate.models import Pair, Prompt, Response, Split, Study, User
 from annotate.services.audit import record_audit
 from annotate.services.pairs import add_pair
-from training.models import EvaluationPair, EvaluationPlan, Policy, SampledResponse
+from training.models import EvaluationPair, EvaluationPlan, Job, Policy, SampledResponse
 from training.selectors.evaluation_rows import NO_ROUND
 from training.selectors.json_length import JsonLength
 from training.services.jobs import Claim, hold_claim
@@ -56,15 +56,20 @@ def plan_of(study: Study) -> EvaluationPlan:
 
 
 def opponents_of(policy: Policy) -> list[Policy]:
-    """Return whom a policy is compared with: the reference, and its parent where that is another one."""
+    """Return whom a policy is compared with: the reference, its parent and the policy that its round sampled."""
     if policy.number == 0:
         return []
     reference = Policy.objects.get(study_id=policy.study_id, number=0)
-    return [reference] if policy.parent in (None, reference) else [reference, policy.parent]
+    run = getattr(policy, "run", None)
+    others = [policy.parent, run.round.sampled_policy if run else None]
+    return list(dict.fromkeys([reference, *(other for other in others if other is not None)]))
 
 
 def pairs_to_ask(policy: Policy) -> int:
-    """Return how many evaluation pairs make up the plan's share beside the pairs of the policy's round."""
+    """Return how many evaluation pairs make up the plan's share beside the pairs of the policy's round.
+
+    The policies that a round's runs give share them.
+    """
     run = getattr(policy, "run", None)
     if run is None:
         return 0
@@ -72,7 +77,8 @@ def pairs_to_ask(policy: Policy) -> int:
     training = Pair.objects.filter(
         study_id=policy.study_id, batch=run.round.number, purpose=Pair.Purpose.TRAIN
     ).exclude(state=Pair.State.WITHDRAWN)
-    return round(training.count() * share / (1 - share))
+    runs = run.round.runs.exclude(job__state__in=[Job.State.FAILED, Job.State.CANCELLED]).count()
+    return round(training.count() * share / (1 - share) / max(1, runs))
 
 
 def ask_for_evaluation(claim: Claim, *, sampled: Policy) -> int:
@@ -81,7 +87,7 @@ def ask_for_evaluation(claim: Claim, *, sampled: Policy) -> int:
     Returns how many were made. Raises AttemptSuperseded or JobCancelled.
     """
     policies = Policy.objects.filter(study_id=sampled.study_id, number__gt=0).select_related(
-        "study", "parent", "run__round"
+        "study", "parent", "run__round__sampled_policy"
     )
     made = 0
     for policy in policies:

@@ -242,12 +242,10 @@ def _check_retry(job: Job) -> None:
         )
     if job.kind != Job.Kind.RUN or job.round is None:
         return
-    if job.round.state != Round.State.TRAINING:
+    if job.round.state not in (Round.State.TRAINING, Round.State.TRAINED):
         raise JobRefused(
-            f"Round {job.round.number} has its policy already; open the next round to train another."
+            f"Round {job.round.number} is {job.round.get_state_display().lower()}; train on the newest round."
         )
-    if job.round.jobs.filter(kind=Job.Kind.RUN, run__number__gt=job.run.number if job.run else 0).exists():
-        raise JobRefused("A newer run of this round exists; retry that one.")
 
 
 def replace_lost_attempt(attempt: Attempt) -> Job.State:

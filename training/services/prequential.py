@@ -46,8 +46,9 @@ def judge_by_new_labels(run: Run, *, directory: RunDirectory) -> NewLabels | Non
 
 
 def record_prequential_test(run: Run, *, labels: NewLabels | None) -> None:
-    """Write the test down with the run's result; a run that is published once more keeps one."""
-    if labels is not None:
+    """Write the test down with the run's result; further runs on the same labels tell nothing new."""
+    told = PrequentialTest.objects.filter(run__round=run.round_id).exclude(run=run).exists()
+    if labels is not None and not told:
         values = {"policy": run.round.sampled_policy, **asdict(labels)}
         PrequentialTest.objects.update_or_create(run=run, defaults=values)
 

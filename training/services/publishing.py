@@ -63,8 +63,19 @@ def publish_policy(claim: Claim, *, run: Run) -> Policy:
 
 
 def served_name(run: Run, *, adapter_sha256: str) -> str:
-    """Return the name under which the engine serves the adapter: the same weights always get the same one."""
-    return f"{run.round.study.slug}-r{run.round.number}-{adapter_sha256[:SHA_CHARACTERS]}"
+    """Return the name under which the engine serves the adapter: the same weights of a run always get the
+    same one, and two runs of a round that come to the same weights one each.
+    """
+    name = f"{run.round.study.slug}-r{run.round.number}-{adapter_sha256[:SHA_CHARACTERS]}"
+    taken = Policy.objects.filter(served_name=name).exclude(run=run).exists()
+    return f"{name}-run{run.number}" if taken else name
+
+
+def parent_of(run: Run) -> Policy:
+    """Return the policy whose weights the run goes on from."""
+    if run.config.get("parent_adapter"):
+        return run.round.sampled_policy
+    return Policy.objects.get(study=run.round.study, number=0)
 
 
 def _checked_result(directory: RunDirectory) -> dict[str, object]:
@@ -101,7 +112,7 @@ def _create_policy(run: Run, *, name: str, place: Path, adapter_sha256: str) -> 
     return Policy.objects.create(
         study=run.round.study,
         number=newest.number + 1,
-        parent=run.round.sampled_policy,
+        parent=parent_of(run),
         served_name=name,
         adapter_path=str(place.relative_to(settings.STUDIO_HOME)),
         adapter_sha256=adapter_sha256,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 
 from annotate.models import Prompt, Split, Study, User
 from annotate.services.audit import record_audit
@@ -33,15 +34,28 @@ class GateFailed(RoundRefused):
         self.policy = policy
 
 
+class ChoiceNeeded(RoundRefused):
+    """The last round gave several policies and none of them has been chosen."""
+
+    def __init__(self, last: Round) -> None:
+        super().__init__(
+            f"Round {last.number} gave several policies; choose on its page which one round {last.number + 1} "
+            "samples."
+        )
+        self.round = last
+
+
 def open_round(
     *, study: Study, actor: User | None = None, policy: Policy | None = None, override: str = ""
 ) -> Round:
-    """Close the trained round, open the next one on a policy (the newest by default) and start sampling.
+    """Close the trained round, open the next one on a policy and start sampling.
 
-    `override` is why to go on from a policy that fails its gate; it is kept. Raises RoundRefused.
+    Without `policy` it is the one that was chosen for it, else the newest; where the last round gave several,
+    one has to be chosen. `override` is why to go on from a policy that fails its gate; it is kept. Raises
+    RoundRefused.
     """
     _check_can_open(study)
-    chosen = policy or Policy.objects.filter(study=study).order_by("-number")[:1].get()
+    chosen = policy or policy_for_next_round(study)
     if chosen.study_id != study.pk:
         raise RoundRefused(f"{chosen.served_name} is a policy of another study; name one of {study.name}.")
     failures = gate_failures(chosen)
@@ -56,6 +70,21 @@ def open_round(
             return opened
     except IntegrityError as error:
         raise RoundRefused(_already_open(study)) from error
+
+
+def policy_for_next_round(study: Study) -> Policy:
+    """Return what the next round samples unless a policy is named. Raises ChoiceNeeded."""
+    last = Round.objects.filter(study=study).select_related("chosen_policy").order_by("-number").first()
+    if last is not None and last.chosen_policy is not None:
+        return last.chosen_policy
+    if last is not None and last.runs.filter(policy__isnull=False).count() > 1:
+        raise ChoiceNeeded(last)
+    return Policy.objects.filter(study=study).order_by("-number")[:1].get()
+
+
+def active_runs(study: Study) -> QuerySet[Job]:
+    """Return the study's runs that are queued or running."""
+    return Job.objects.filter(study=study, kind=Job.Kind.RUN, state__in=[Job.State.QUEUED, Job.State.RUNNING])
 
 
 def _keep_override(opened: Round, *, reason: str, failures: tuple[str, ...], actor: User | None) -> None:
@@ -88,6 +117,12 @@ def _check_can_open(study: Study) -> None:
         raise RoundRefused(f"{study.name} has no training prompts; import a prompt file first.")
     if Round.objects.filter(study=study, state__in=AT_WORK).exists():
         raise RoundRefused(_already_open(study))
+    running = active_runs(study).select_related("run__round").first()
+    if running is not None and running.run is not None:
+        raise RoundRefused(
+            f"Run {running.run.number} of round {running.run.round.number} is under way; wait for it or cancel "
+            "it before the next round opens."
+        )
 
 
 def _already_open(study: Study) -> str:

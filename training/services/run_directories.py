@@ -14,8 +14,9 @@ from typing import Any
 from django.conf import settings
 
 from training.core.run.config import LoraSettings, OptimizerSettings, RunConfig
-from training.core.run.directory import write_run_directory
-from training.models import Policy, Recipe, Round
+from training.core.run.directory import RunDirectory, write_run_directory
+from training.core.run.files import sha256_of_file, write_json
+from training.models import Policy, Recipe, Round, Run
 from training.services.recipes import loss_settings
 from training.services.training_set import TrainingSet
 
@@ -40,6 +41,26 @@ def freeze_run_directory(*, round: Round, number: int, training_set: TrainingSet
         config=config.as_json(),
         dataset_sha256=sha256,
         steps=planned_steps(config, examples=len(training_set.examples)),
+    )
+
+
+def copy_run_directory(source: Run, *, number: int, config: RunConfig) -> FrozenRun:
+    """Write the run directory of a further run on exactly the examples of another run of its round."""
+    item = source.round
+    directory = f"runs/{item.study.slug}/round-{item.number}-run-{number}-{secrets.token_hex(4)}"
+    made, given = RunDirectory(absolute(directory)), RunDirectory(absolute(source.directory))
+    made.path.mkdir(parents=True)
+    for file, copy in ((given.examples, made.examples), (given.heldout, made.heldout)):
+        if file.exists():
+            shutil.copyfile(file, copy)
+    write_json(made.config, value=config.as_json())
+    with made.examples.open("rb") as lines:
+        examples = sum(1 for _ in lines)
+    return FrozenRun(
+        directory=directory,
+        config=config.as_json(),
+        dataset_sha256=sha256_of_file(made.examples),
+        steps=planned_steps(config, examples=examples),
     )
 
 
