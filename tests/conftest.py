@@ -9,6 +9,7 @@ from pytest_django import Settings
 
 pytest_plugins = [
     "tests.support.engine",
+    "tests.support.kept_rows",
     "tests.support.model_folder",
     "tests.support.tiny_model",
     "tests.support.valkey",
@@ -33,6 +34,8 @@ def studio_home(tmp_path: Path, settings: Settings) -> Path:
     return Path(settings.STUDIO_HOME)
 
 
-@pytest.fixture(autouse=True)
-def _fast_passwords(settings: Settings) -> None:
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+@pytest.fixture(scope="session", autouse=True)
+def _quick_to_start() -> None:
+    """Hash passwords fast, and do not list every static file anew for each test client: hundreds are made."""
+    django_settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    django_settings.WHITENOISE_AUTOREFRESH = True

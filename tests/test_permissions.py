@@ -162,11 +162,22 @@ def test_every_url_has_a_row_and_every_row_a_url() -> None:
 
 
 @dataclass(frozen=True)
-class World:
-    """A study with one of everything, and the people who ask."""
+class Furnished:
+    """A study with one of everything, of which another study has one too, and the sessions of who asks."""
 
     study: Study
     objects: dict[str, int]
+    elsewhere: dict[str, int]
+    sessions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class World:
+    """What a test gets: the rows, and clients of its own, since signing out empties one."""
+
+    study: Study
+    objects: dict[str, int]
+    elsewhere: dict[str, int]
     clients: dict[str, Client]
 
 
@@ -212,16 +223,16 @@ def furnish(study: Study, *, round_number: int) -> dict[str, int]:
     }
 
 
-def client_of(user: User) -> Client:
+def session_of(user: User) -> str:
     client = Client()
     client.force_login(user, backend=django_settings.AUTHENTICATION_BACKENDS[-1])
-    return client
+    return client.cookies[django_settings.SESSION_COOKIE_NAME].value
 
 
-@pytest.fixture
-def world(db: None) -> World:
+@pytest.fixture(scope="module")
+def furnished(kept_rows: None) -> Furnished:
     study, other = make_study(), make_study()
-    clients = {"anonymous": Client()}
+    sessions = {"anonymous": ""}
     for name, home, role in (
         ("outsider", other, Role.LEAD),
         ("viewer", study, Role.VIEWER),
@@ -230,10 +241,21 @@ def world(db: None) -> World:
     ):
         user, _ = create_user(username=f"person-{name}")
         add_member(study=home, user=user, role=role, actor=None)
-        clients[name] = client_of(user)
+        sessions[name] = session_of(user)
     objects = furnish(study, round_number=1)
     Invite.objects.filter(pk=objects["invite_id"]).update(token_hash=hash_of(LINK))
-    return World(study=study, objects=objects, clients=clients)
+    elsewhere = furnish(make_study(), round_number=7)
+    return Furnished(study=study, objects=objects, elsewhere=elsewhere, sessions=sessions)
+
+
+@pytest.fixture
+def world(furnished: Furnished, db: None) -> World:
+    clients = {name: Client() for name in furnished.sessions}
+    for name, client in clients.items():
+        client.cookies[django_settings.SESSION_COOKIE_NAME] = furnished.sessions[name]
+    return World(
+        study=furnished.study, objects=furnished.objects, elsewhere=furnished.elsewhere, clients=clients
+    )
 
 
 def address(name: str, *, slug: str, objects: dict[str, int]) -> str:
@@ -271,8 +293,7 @@ def test_url_answers_exactly_the_people_it_is_for(world: World, name: str) -> No
 
 @pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row.objects])
 def test_a_lead_cannot_reach_objects_of_another_study_through_their_own(world: World, name: str) -> None:
-    elsewhere = furnish(make_study(), round_number=7)
-    url = address(name, slug=world.study.slug, objects=elsewhere)
+    url = address(name, slug=world.study.slug, objects=world.elsewhere)
     assert call(world.clients["lead"], name, url) == 404
 
 
