@@ -15,6 +15,7 @@ from training.services.recipes import loss_settings, update_recipe
 from training.services.rounds import open_round
 from training.services.run_directories import ledger_of, run_config, scoring_config
 from training.services.training_set import build_training_set
+from training.training_set.decide import Outcome
 
 pytestmark = pytest.mark.django_db
 
@@ -68,7 +69,8 @@ def test_ties_are_examples_exactly_when_the_loss_learns_from_them(loss: str, tie
     label_round(opened, verdicts=[Verdict.A, Verdict.TIE, Verdict.B])
     built = build_training_set(round=Round.objects.get(pk=opened.pk))
     assert [example.tie for example in built.examples] == [False, True, False] if ties else [False, False]
-    assert (built.receipt.usable, built.receipt.ties, built.receipt.ties_used) == (2 + ties, 1 - ties, ties)
+    assert built.receipt.usable == 2 + ties
+    assert (built.receipt.of(Outcome.TIED), built.receipt.of(Outcome.TIE)) == (1 - ties, ties)
 
 
 def test_training_and_scoring_share_one_ledger_per_base_model(studio_home: Path) -> None:

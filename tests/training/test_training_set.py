@@ -28,6 +28,7 @@ from training.selectors.rounds import label_counts_by_batch
 from training.services.rounds import open_round, start_training
 from training.services.run_directories import absolute
 from training.services.training_set import HeldoutLeak, build_training_set
+from training.training_set.decide import Outcome
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
 
@@ -69,8 +70,15 @@ def test_chosen_is_what_the_majority_chose_with_the_sampled_token_ids(opened: Ro
 def test_receipt_counts_what_is_left_out_and_why(opened: Round) -> None:
     label_round(opened, verdicts=[Verdict.A, Verdict.TIE, Verdict.BOTH_BAD, Verdict.B])
     receipt = build_training_set(round=opened).receipt
-    assert (receipt.usable, receipt.ties, receipt.both_bad, receipt.conflicts) == (2, 1, 1, 0)
-    assert (receipt.unlabelled, receipt.labels, receipt.simulated_labels, receipt.note) == (2, 4, 0, "")
+    assert receipt.usable == 2
+    assert receipt.counts == {
+        Outcome.PREFERENCE: 2,
+        Outcome.TIED: 1,
+        Outcome.BOTH_BAD: 1,
+        Outcome.UNLABELLED: 2,
+    }
+    assert (receipt.labels, receipt.simulated_labels, receipt.note) == (4, 0, "")
+    assert receipt.sentence() == "2 preferences kept; left out: 1 ties, 1 both bad, 2 not labelled."
 
 
 @pytest.mark.parametrize(
@@ -94,7 +102,7 @@ def test_votes_of_several_annotators_are_decided_by_majority(
     for verdict in verdicts:
         label(pair, annotator=make_user("annotator"), verdict=verdict)
     receipt = build_training_set(round=opened).receipt
-    assert (receipt.usable, receipt.conflicts) == (usable, conflicts)
+    assert (receipt.usable, receipt.of(Outcome.CONFLICTING)) == (usable, conflicts)
 
 
 def test_simulated_labels_are_counted_with_their_rule(opened: Round) -> None:
@@ -134,11 +142,11 @@ def test_pair_of_a_held_out_prompt_never_becomes_an_example(opened: Round) -> No
 def test_held_out_prompt_that_gets_past_the_selection_stops_the_run(
     opened: Round, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from annotate.selectors import preferences
+    from annotate.selectors import vote_columns
 
     pairs = label_round(opened, verdicts=[Verdict.A] * 2)
     Prompt.objects.filter(pk=pairs[0].prompt_id).update(split=Split.HELDOUT)
-    monkeypatch.setattr(preferences, "_train_pairs", lambda **_: Pair.objects.all())
+    monkeypatch.setattr(vote_columns, "_of_train_pairs", lambda **_: {"pair__study": opened.study})
     with pytest.raises(HeldoutLeak, match=f"pair {pairs[0].pk} is not for training"):
         build_training_set(round=opened)
 
@@ -189,6 +197,9 @@ def test_a_leads_verdict_goes_before_the_votes_and_is_counted(opened: Round) -> 
         "conflicts": 0,
         "unlabelled": 3,
         "left_out_by_lead": 1,
+        "weak": 0,
+        "near_duplicates": 0,
+        "older_rounds": 0,
     }
     usage = label_usage(study=opened.study)
     assert (usage.usable, usage.left_out, usage.unlabelled) == (2, 1, 3)
@@ -199,7 +210,7 @@ def test_a_decision_on_a_pair_that_nobody_judged_counts(opened: Round) -> None:
     assert pair is not None
     resolve_pair(pair=pair, verdict=Verdict.A, note="", actor=make_user("decider"))
     receipt = build_training_set(round=opened).receipt
-    assert (receipt.usable, receipt.unlabelled, receipt.labels) == (1, 5, 0)
+    assert (receipt.usable, receipt.of(Outcome.UNLABELLED), receipt.labels) == (1, 5, 0)
 
 
 def test_labels_of_people_who_are_left_out_are_counted_and_not_used(opened: Round) -> None:
@@ -214,7 +225,8 @@ def test_labels_of_people_who_are_left_out_are_counted_and_not_used(opened: Roun
     training_set = build_training_set(round=opened)
     assert [example.id for example in training_set.examples] == [f"pair-{pair.pk}"]
     receipt = training_set.receipt
-    assert (receipt.usable, receipt.unlabelled, receipt.ignored_labels, receipt.labels) == (1, 5, 2, 1)
+    assert (receipt.usable, receipt.of(Outcome.UNLABELLED)) == (1, 5)
+    assert (receipt.ignored_labels, receipt.labels) == (2, 1)
     usage = label_usage(study=opened.study)
     assert (usage.usable, usage.unlabelled) == (1, 5)
 
@@ -257,6 +269,8 @@ def test_practice_gold_and_repeats_never_reach_a_training_set(opened: Round) -> 
     repeat = copy_for(person, template=pair, purpose=Pair.Purpose.REPEAT)
     label(repeat, annotator=person, verdict=Verdict.B)
     Pair.objects.filter(purpose__in=["gold", "practice", "repeat"]).update(batch=1)
-    assert build_training_set(round=opened) == before
+    after = build_training_set(round=opened)
+    assert after.examples == before.examples
+    assert (before.receipt.check_labels, after.receipt.check_labels) == (0, 3)
     assert label_counts_by_batch(opened.study)[1].labels == 1
     assert label_usage(study=opened.study, batches=[1]).usable == 1

@@ -83,7 +83,7 @@ class Score(models.Model):
 
 
 class PairSimilarity(models.Model):
-    """How alike the two responses of a training pair are: the share of words they have in common, in order."""
+    """How alike the two responses of a training pair are: the share of words that both have, in order."""
 
     pair = models.OneToOneField(Pair, on_delete=models.CASCADE, related_name="similarity")
     share = models.FloatField(help_text="2·LCS / (words of A + words of B): 0 … 1.")
