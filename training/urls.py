@@ -3,6 +3,7 @@ from django.urls import path
 from training.views import (
     compare,
     evaluation,
+    further_runs,
     jobs,
     policies,
     recipes,
@@ -56,6 +57,10 @@ urlpatterns = [
     path("studies/<slug:slug>/rounds/<int:number>/", rounds.round_detail, name="round-detail"),
     path("studies/<slug:slug>/rounds/<int:number>/live/", rounds.round_live, name="round-live"),
     path("studies/<slug:slug>/rounds/<int:number>/train/", rounds.round_train, name="round-train"),
+    path("studies/<slug:slug>/rounds/<int:number>/close/", rounds.round_close, name="round-close"),
+    path("studies/<slug:slug>/rounds/<int:number>/choose/", rounds.policy_choose, name="policy-choose"),
+    path("studies/<slug:slug>/rounds/<int:number>/curves/", further_runs.round_curves, name="round-curves"),
+    path("studies/<slug:slug>/rounds/<int:number>/runs/new/", further_runs.run_create, name="run-create"),
     path(
         "studies/<slug:slug>/rounds/<int:number>/runs/<int:run>/metrics/",
         runs.run_metrics,

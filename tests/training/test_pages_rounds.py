@@ -161,7 +161,7 @@ def test_every_live_part_of_the_round_page_stands_in_the_page_too(world: PageWor
     full, live = page(world), world.lead.get(world.url("rounds/1/live/?run=1")).content.decode()
     ids = {part.split('"')[0] for part in live.split('id="')[1:] if "hx-swap-oob" in part.split(">")[0]}
     assert ids == {
-        *("live-poll", "live-loop", "live-labels", "live-jobs", "train"),
+        *("live-poll", "live-loop", "live-labels", "live-jobs", "live-round-runs", "train"),
         *("live-run-head", "live-run-result"),
     }
     assert all(f'id="{name}"' in full for name in ids)

@@ -56,7 +56,7 @@ def plan_of(study: Study) -> EvaluationPlan:
 
 
 def opponents_of(policy: Policy) -> list[Policy]:
-    """Return whom a policy is compared with: the reference, its parent and the policy that its round sampled."""
+    """Return whom a policy meets: the reference, its parent, and the policy that its round sampled."""
     if policy.number == 0:
         return []
     reference = Policy.objects.get(study_id=policy.study_id, number=0)

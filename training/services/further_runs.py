@@ -105,8 +105,8 @@ def plan_of_run(run: Run) -> RunPlan:
 def _check_number(plans: Sequence[RunPlan]) -> None:
     if not 1 <= len(plans) <= MOST_RUNS_AT_ONCE:
         raise RoundRefused(
-            f"{len(plans)} runs at once must lie between 1 and {MOST_RUNS_AT_ONCE}; give fewer values, 2 to 4 "
-            "are usual."
+            f"{len(plans)} runs at once must lie between 1 and {MOST_RUNS_AT_ONCE}; give fewer values, 2 to "
+            "4 are usual."
         )
 
 

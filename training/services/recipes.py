@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -70,12 +71,17 @@ def loss_settings(recipe: Recipe) -> LossSettings:
 
     An empty parameter is the loss's default; β goes along where the loss has one.
     """
-    values: dict[str, Any] = {"name": recipe.loss}
-    if "beta" in LOSS_KEYS.get(recipe.loss, ()):
-        values["beta"] = recipe.beta
-    for field, key in LOSS_FIELDS.items():
-        if (value := getattr(recipe, field)) is not None:
-            values[key] = value
+    return loss_of(
+        recipe.loss, beta=recipe.beta, parameters={field: getattr(recipe, field) for field in LOSS_FIELDS}
+    )
+
+
+def loss_of(name: str, *, beta: float, parameters: Mapping[str, float | None]) -> LossSettings:
+    """Return a loss as the trainer reads it; `parameters` by the recipe's names. Raises ConfigError."""
+    values: dict[str, Any] = {"name": name}
+    if "beta" in LOSS_KEYS.get(name, ()):
+        values["beta"] = beta
+    values |= {LOSS_FIELDS[field]: value for field, value in parameters.items() if value is not None}
     return parse_config({"base_model": "any", "loss": values}).loss
 
 
@@ -88,10 +94,15 @@ def _loss_faults(recipe: Recipe) -> dict[str, str]:
     try:
         loss_settings(recipe)
     except ConfigError as error:
-        said = str(error)
-        field = next((field for field, key in LOSS_FIELDS.items() if f"loss.{key} " in said), "loss")
-        return {("beta" if said.startswith("β") else field): f"{said}."}
+        return {field_of_fault(error): f"{error}."}
     return {}
+
+
+def field_of_fault(error: ConfigError) -> str:
+    """Return which of the recipe's settings the trainer's sentence about a loss is about."""
+    said = str(error)
+    field = next((field for field, key in LOSS_FIELDS.items() if f"loss.{key} " in said), "loss")
+    return "beta" if said.startswith("β") else field
 
 
 def recipe_warnings(recipe: Recipe) -> list[str]:
@@ -104,6 +115,18 @@ def recipe_warnings(recipe: Recipe) -> list[str]:
         optimizer=OptimizerSettings(pairs_per_step=recipe.pairs_per_step),
     )
     return [f"{warning}." for warning in config_warnings(config)]
+
+
+def plan_warnings(losses: Iterable[LossSettings], *, pairs_per_step: int) -> list[str]:
+    """Return what of some losses works but tends to go wrong, each sentence once."""
+    found = [
+        f"{warning}."
+        for loss in losses
+        for warning in config_warnings(
+            RunConfig(base_model="any", loss=loss, optimizer=OptimizerSettings(pairs_per_step=pairs_per_step))
+        )
+    ]
+    return list(dict.fromkeys(found))
 
 
 def _faults(recipe: Recipe) -> dict[str, str]:

@@ -1,10 +1,10 @@
-"""How a round ends beside training: a policy is chosen for the next one, or the round is closed without one."""
+"""How a round ends beside training: a policy is chosen for the next one, or it closes without one."""
 
 from __future__ import annotations
 
 from django.db import transaction
 
-from annotate.models import Study, User
+from annotate.models import User
 from annotate.services.audit import record_audit
 from annotate.services.pairs import freeze_batch
 from training.models import Job, Policy, Round

@@ -39,8 +39,8 @@ class ChoiceNeeded(RoundRefused):
 
     def __init__(self, last: Round) -> None:
         super().__init__(
-            f"Round {last.number} gave several policies; choose on its page which one round {last.number + 1} "
-            "samples."
+            f"Round {last.number} gave several policies; choose on its page which one round "
+            f"{last.number + 1} samples."
         )
         self.round = last
 
@@ -120,8 +120,8 @@ def _check_can_open(study: Study) -> None:
     running = active_runs(study).select_related("run__round").first()
     if running is not None and running.run is not None:
         raise RoundRefused(
-            f"Run {running.run.number} of round {running.run.round.number} is under way; wait for it or cancel "
-            "it before the next round opens."
+            f"Run {running.run.number} of round {running.run.round.number} is under way; wait for it or "
+            "cancel it before the next round opens."
         )
 
 

@@ -8,8 +8,11 @@ from django.views.decorators.http import require_GET, require_POST
 from annotate.access import StudyAccess, study_access
 from annotate.models import Role
 from training.models import Policy, Round
-from training.selectors.round_page import round_page
-from training.services.rounds import GateFailed, RoundRefused, open_round, start_training
+from training.selectors.estimates import Estimate, run_estimate
+from training.selectors.round_page import RoundPage, round_page
+from training.selectors.round_runs import round_runs
+from training.services.round_endings import choose_policy, close_round
+from training.services.rounds import ChoiceNeeded, GateFailed, RoundRefused, open_round, start_training
 from training.views.evaluation import whole
 from training.views.polling import live_response
 
@@ -27,6 +30,9 @@ def round_open(request: HttpRequest, slug: str) -> HttpResponse:
     except GateFailed as failed:
         messages.error(request, str(failed))
         return redirect("policy-detail", slug, failed.policy.number)
+    except ChoiceNeeded as needed:
+        messages.error(request, str(needed))
+        return redirect("round-detail", slug, needed.round.number)
     except RoundRefused as refusal:
         messages.error(request, str(refusal))
         return redirect("study-detail", slug)
@@ -48,6 +54,35 @@ def round_train(request: HttpRequest, slug: str, number: int) -> HttpResponse:
         messages.success(
             request, f"Round {number} trains. Its labels are frozen; the run keeps its own copy."
         )
+    return redirect("round-detail", slug, number)
+
+
+@require_POST
+def round_close(request: HttpRequest, slug: str, number: int) -> HttpResponse:
+    access = study_access(request, slug, Role.LEAD)
+    item = get_object_or_404(Round, study=access.study, number=number)
+    try:
+        close_round(round=item, actor=access.user)
+    except RoundRefused as refusal:
+        messages.error(request, str(refusal))
+        return redirect("round-detail", slug, number)
+    messages.success(
+        request, f"Round {number} is closed. Its labels stay; round {number + 1} can be opened when you like."
+    )
+    return redirect("study-detail", slug)
+
+
+@require_POST
+def policy_choose(request: HttpRequest, slug: str, number: int) -> HttpResponse:
+    access = study_access(request, slug, Role.LEAD)
+    item = get_object_or_404(Round, study=access.study, number=number)
+    policy = get_object_or_404(Policy, study=access.study, number=whole(request.POST.get("policy", "")) or 0)
+    try:
+        choose_policy(round=item, policy=policy, actor=access.user)
+    except RoundRefused as refusal:
+        messages.error(request, str(refusal))
+    else:
+        messages.success(request, f"Round {number + 1} will sample {policy.label}, once you open it.")
     return redirect("round-detail", slug, number)
 
 
@@ -75,6 +110,16 @@ def round_context(access: StudyAccess, *, number: int) -> dict[str, Any]:
     return {
         **access.context("overview"),
         "page": page,
+        "runs": round_runs(access.study, row=page.row),
+        "estimate": estimate_of(page),
         "may_act": access.role == Role.LEAD,
         "poll_seconds": page.poll_seconds,
     }
+
+
+def estimate_of(page: RoundPage) -> Estimate | None:
+    """Return what a run with today's recipe would take, while the round can still be trained."""
+    if page.preview is None:
+        return None
+    recipe = page.recipe
+    return run_estimate(recipe, examples=page.preview.usable, epochs=recipe.epochs, round=page.round)

@@ -1,0 +1,173 @@
+"""The form of further runs, the table and curves of several runs, choosing a policy, closing a round."""
+
+import json
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from annotate.models import Verdict
+from tests.training.factories import make_round
+from tests.training.loop import fill_round, label_round
+from tests.training.page_world import PageWorld, add_policy, add_run, page_world, write_metrics
+from training.models import Job, Round, Run
+from training.selectors.round_runs import MOST_POINTS
+from training.services.rounds import open_round, start_training
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def world() -> PageWorld:
+    return page_world()
+
+
+def trained_round(world: PageWorld) -> Run:
+    """A round whose frozen run directory is there, and whose run gave a policy."""
+    opened = open_round(study=world.study)
+    fill_round(opened)
+    label_round(opened, verdicts=[Verdict.A, Verdict.B])
+    run = start_training(round=opened)
+    add_policy(world.study, run=run)
+    Job.objects.filter(run=run).update(state=Job.State.DONE)
+    Round.objects.filter(pk=opened.pk).update(state=Round.State.TRAINED)
+    return run
+
+
+def typed(**changes: str) -> dict[str, str]:
+    usual = {"start": "reference", "loss": "dpo", "beta": "0.1", "learning_rate": "5e-5"}
+    return {**usual, "epochs": "2", "seed": "0", "pairs_per_step": "8", **changes}
+
+
+def test_sweep_of_two_settings_queues_every_combination(world: PageWorld) -> None:
+    trained_round(world)
+    form = world.lead.get(world.url("rounds/1/runs/new/")).content.decode()
+    assert 'value="5e-5"' in form
+    answer = world.lead.post(
+        world.url("rounds/1/runs/new/"), typed(beta="0.05, 0.3", learning_rate="1e-4 5e-5"), follow=True
+    )
+    assert "Runs 2 to 5 are queued; they train one after another" in answer.content.decode()
+    tried = {
+        (run.config["loss"]["beta"], run.config["optimizer"]["learning_rate"])
+        for run in Run.objects.filter(number__gt=1)
+    }
+    assert tried == {(0.05, 1e-4), (0.05, 5e-5), (0.3, 1e-4), (0.3, 5e-5)}
+
+
+def test_preview_says_what_would_start_what_it_warns_of_and_starts_nothing(world: PageWorld) -> None:
+    trained_round(world)
+    preview = world.lead.get(
+        world.url("rounds/1/runs/new/"), {**typed(beta="0.01, 0.1", seed="1"), "preview": "1"}
+    ).content.decode()
+    assert "2 runs on 2 examples" in preview
+    assert "<li>β 0.01, seed 1</li>" in preview
+    assert "<li>seed 1</li>" in preview
+    assert "β = 0.01 is below 0.05: the policy may collapse" in preview
+    assert Run.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("beta", "0.1, much", "β = much must be a number; 0.1 is usual."),
+        ("beta", "-1", "β = -1 must be above 0; 0.1 is usual."),
+        ("epochs", "0", "Epochs = 0 must lie between 1 and 100"),
+        ("seed", "1 2 3 4 5 6 7 8 9", "That makes 9 runs; at most 8 start at once."),
+        ("gamma", "1", "gamma"),
+        ("seed", "0", "This would be run 1 once more, with the same result; change a setting"),
+    ],
+)
+def test_faulty_settings_are_refused_and_start_nothing(
+    world: PageWorld, field: str, value: str, said: str
+) -> None:
+    trained_round(world)
+    answer = world.lead.post(world.url("rounds/1/runs/new/"), typed(**{field: value}))
+    assert answer.status_code == 422
+    assert said in answer.content.decode()
+    assert Run.objects.count() == 1
+
+
+def test_run_is_duplicated_with_its_own_settings(world: PageWorld) -> None:
+    trained_round(world)
+    world.lead.post(world.url("rounds/1/runs/new/"), typed(beta="0.3", loss="ipo"))
+    form = world.lead.get(world.url("rounds/1/runs/new/?from=2")).content.decode()
+    assert 'value="0.3"' in form
+    assert '<option value="ipo" selected>' in form
+    assert world.lead.get(world.url("rounds/1/runs/new/?from=9")).status_code == 404
+
+
+def test_round_without_a_run_says_to_train_first(world: PageWorld) -> None:
+    make_round(world.study)
+    answer = world.lead.get(world.url("rounds/1/runs/new/"), follow=True)
+    assert "Round 1 has no run yet; train on it first." in answer.content.decode()
+
+
+def test_round_page_compares_runs_and_asks_for_a_choice(world: PageWorld) -> None:
+    item = make_round(world.study, state=Round.State.TRAINED)
+    add_policy(world.study, run=add_run(item))
+    second = add_run(item, number=2)
+    Run.objects.filter(pk=second.pk).update(config={**second.config, "loss": {"name": "ipo", "beta": 0.1}})
+    add_policy(world.study, number=2, run=second)
+    html = world.lead.get(world.url("rounds/1/")).content.decode()
+    assert "loss dpo, β 0.2, learning rate 0.0001" in html
+    assert "loss ipo, β 0.1" in html
+    assert "Choose which policy round 2 samples." in html
+    assert 'id="sweep"' in html
+    chosen = world.lead.post(world.url("rounds/1/choose/"), {"policy": "1"}, follow=True).content.decode()
+    assert "Round 2 will sample Policy 1, once you open it." in chosen
+    assert 'class="is-chosen"' in chosen
+    world.lead.post(world.url("rounds/open/"))
+    assert world.study.rounds.get(number=2).sampled_policy.number == 1
+
+
+def test_opening_a_round_without_the_choice_leads_to_where_it_is_made(world: PageWorld) -> None:
+    item = make_round(world.study, state=Round.State.TRAINED)
+    for number in (1, 2):
+        add_policy(world.study, number=number, run=add_run(item, number=number))
+    answer = world.lead.post(world.url("rounds/open/"), follow=True)
+    assert answer.redirect_chain == [(world.url("rounds/1/"), 302)]
+    assert "Round 1 gave several policies; choose" in answer.content.decode()
+
+
+def test_round_is_closed_with_its_consequence_in_sight(world: PageWorld) -> None:
+    opened = open_round(study=world.study)
+    fill_round(opened)
+    label_round(opened, verdicts=[Verdict.A])
+    html = " ".join(world.lead.get(world.url("rounds/1/")).content.decode().split())
+    assert "3 labels that could still be given will not be" in html
+    assert "Labels that were given stay (1), and later rounds train on them." in html
+    answer = world.lead.post(world.url("rounds/1/close/"), follow=True)
+    assert answer.redirect_chain == [(world.url(), 302)]
+    assert "Round 1 is closed." in answer.content.decode()
+    assert "close-button" not in world.lead.get(world.url("rounds/1/")).content.decode()
+
+
+def test_curves_of_all_runs_come_thinned_with_first_and_last_step(world: PageWorld) -> None:
+    item = make_round(world.study, state=Round.State.TRAINING)
+    long = add_run(item, state=Job.State.RUNNING)
+    add_run(item, state=Job.State.QUEUED, number=2)
+    write_metrics(long, [{"step": step, "loss": 1 / step} for step in range(1, 5001)], tail='{"step": 50')
+    answer = json.loads(world.lead.get(world.url("rounds/1/curves/")).content)
+    first, second = answer["runs"]
+    assert answer["active"] is True
+    assert (first["steps"][0], second["steps"]) == (1, [])
+    assert first["steps"][-1] >= 4984
+    assert MOST_POINTS - 10 <= len(first["steps"]) <= MOST_POINTS + 1
+    assert first["series"]["loss"][0] == 1.0
+
+
+def test_round_page_needs_as_many_queries_with_eight_runs_as_with_two(world: PageWorld) -> None:
+    item = make_round(world.study, state=Round.State.TRAINED)
+
+    def queries() -> int:
+        world.lead.get(world.url("rounds/1/"))
+        with CaptureQueriesContext(connection) as captured:
+            world.lead.get(world.url("rounds/1/"))
+        return len(captured)
+
+    for number in range(1, 3):
+        add_policy(world.study, number=number, run=add_run(item, number=number))
+    few = queries()
+    for number in range(3, 9):
+        add_policy(world.study, number=number, run=add_run(item, number=number))
+    assert queries() == few

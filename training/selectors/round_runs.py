@@ -1,0 +1,183 @@
+"""The runs of one round side by side: what differs, what each came to, and their curves in one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from annotate.models import Study
+from training.core.run.config import LOSS_KEYS
+from training.models import Job, Policy, Round, Run
+from training.selectors.metrics import METRICS_FILE, curves_of, parsed, run_directory
+from training.selectors.rounds import RoundRow, RunRow
+
+# Enough points for a picture; a run of 5,000 steps is not sent in full once per run.
+MOST_POINTS = 300
+NAMES = {
+    "loss.name": "loss",
+    "loss.beta": "β",
+    "loss.label_smoothing": "ε",
+    "loss.gamma": "γ",
+    "loss.lambda": "λ",
+    "loss.nu": "ν",
+    "loss.nll_alpha": "α of NLL",
+    "optimizer.learning_rate": "learning rate",
+    "optimizer.epochs": "epochs",
+    "optimizer.pairs_per_step": "pairs per step",
+    "max_length": "longest sequence",
+    "dtype": "precision",
+    "seed": "seed",
+}
+
+
+@dataclass(frozen=True)
+class RunComparison:
+    """A run as a line of the table; `differs` says what it has that the first run has not."""
+
+    row: RunRow
+    place: int
+    differs: str
+    loss_last: float | None
+    is_chosen: bool
+
+    @property
+    def run(self) -> Run:
+        return self.row.run
+
+    @property
+    def policy(self) -> Policy | None:
+        return self.row.policy
+
+
+@dataclass(frozen=True)
+class RoundRuns:
+    """What the round page shows of its runs, and what may be done with them."""
+
+    runs: list[RunComparison]
+    policies: list[Policy]
+    chosen: Policy | None
+    can_choose: bool
+    can_add: bool
+    can_close: bool
+    needs_choice: bool
+    open_pairs: int
+    next_number: int
+
+    @property
+    def is_comparison(self) -> bool:
+        return len(self.runs) > 1
+
+    @property
+    def can_sweep(self) -> bool:
+        return self.can_add and bool(self.runs)
+
+    @property
+    def source(self) -> RunComparison | None:
+        """Return the run whose settings a further one starts from unless another is named."""
+        return self.runs[-1] if self.runs else None
+
+
+def round_runs(study: Study, *, row: RoundRow) -> RoundRuns:
+    """Return the comparison of a round's runs: two queries beside those of its row."""
+    item = row.round
+    is_newest = not study.rounds.filter(number__gt=item.number).exists()
+    ended = item.state in (Round.State.TRAINED, Round.State.CLOSED)
+    policies = list(study.policies.order_by("-number")) if is_newest and ended else []
+    first = row.runs[0].run if row.runs else None
+    comparisons = [
+        RunComparison(
+            row=run,
+            place=place,
+            differs=difference(run.run, first=first) if first else "",
+            loss_last=(run.run.result or {}).get("loss_last"),
+            is_chosen=run.policy is not None and run.policy.pk == item.chosen_policy_id,
+        )
+        for place, run in enumerate(row.runs)
+    ]
+    under_way = any(run.job and run.job.is_active for run in row.runs)
+    return RoundRuns(
+        runs=comparisons,
+        policies=policies,
+        chosen=item.chosen_policy,
+        can_choose=bool(policies) and not under_way,
+        can_add=item.state in (Round.State.TRAINING, Round.State.TRAINED),
+        can_close=is_newest
+        and item.state in (Round.State.COLLECTING, Round.State.TRAINING)
+        and not under_way,
+        needs_choice=is_newest
+        and item.chosen_policy is None
+        and sum(run.policy is not None for run in row.runs) > 1,
+        open_pairs=row.labels.labels_open,
+        next_number=item.number + 1,
+    )
+
+
+def difference(run: Run, *, first: Run) -> str:
+    """Return in words what a run's settings have that the first run's have not."""
+    if run == first:
+        return settings_in_short(run.config)
+    mine, theirs = named_settings(run.config), named_settings(first.config)
+    words = [f"{name} {shown(value)}" for name, value in mine.items() if theirs.get(name) != value]
+    start, other = (bool(one.config.get("parent_adapter")) for one in (run, first))
+    if start != other:
+        words.append("goes on with the sampled adapter" if start else "from the SFT reference")
+    if run.dataset_sha256 != first.dataset_sha256:
+        words.append("another training set")
+    return ", ".join(words) or "the same settings"
+
+
+def settings_in_short(config: Mapping[str, Any]) -> str:
+    named = named_settings(config)
+    return ", ".join(
+        f"{name} {shown(named[name])}" for name in ("loss", "β", "learning rate", "epochs") if name in named
+    )
+
+
+def named_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what people vary, by name; what the loss does not use is left out."""
+    found: dict[str, Any] = {}
+    used = ("name", *LOSS_KEYS.get(config.get("loss", {}).get("name", ""), ()))
+    for path, name in NAMES.items():
+        section, _, key = path.rpartition(".")
+        values = config.get(section, {}) if section else config
+        if values.get(key) is not None and (section != "loss" or key in used):
+            found[name] = values[key]
+    return found
+
+
+def shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}".replace("e-0", "e-")
+    return str(value)
+
+
+def overlaid_curves(item: Round) -> list[dict[str, Any]]:
+    """Return each run's curves, thinned to `MOST_POINTS` steps: one query, one file a run."""
+    runs = item.runs.select_related("job").order_by("number")
+    return [curves_of_run(run, place=place) for place, run in enumerate(runs)]
+
+
+def curves_of_run(run: Run, *, place: int) -> dict[str, Any]:
+    job: Job | None = getattr(run, "job", None)
+    curves = curves_of(thinned_rows(run))
+    return {
+        "number": run.number,
+        "place": place,
+        "active": bool(job and job.is_active),
+        "steps": curves.steps,
+        "series": curves.series,
+    }
+
+
+def thinned_rows(run: Run) -> list[dict[str, Any]]:
+    """Return evenly spaced lines of metrics.jsonl, the first and the last among them; parses no others."""
+    try:
+        text = (run_directory(run) / METRICS_FILE).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return []
+    lines = [line for line in text.splitlines() if '"eval_loss"' not in line]
+    stride = max(1, -(-len(lines) // MOST_POINTS))
+    wanted = [*lines[:-1:stride], *lines[-1:]]
+    rows = {row["step"]: row for line in wanted if (row := parsed(line)) is not None}
+    return [rows[step] for step in sorted(rows)]
