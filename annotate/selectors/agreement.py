@@ -28,7 +28,7 @@ TALLIES = """
                SUM(CASE WHEN vote.verdict = 'both_bad' THEN 1 ELSE 0 END) AS both_bad
         FROM {preference} vote
         JOIN {pair} pair ON pair.id = vote.pair_id
-        WHERE pair.study_id = %s AND pair.reserved_for_id IS NULL AND pair.state <> 'withdrawn'
+        WHERE pair.study_id = %s AND pair.reserved_for_id IS NULL AND pair.state <> 'withdrawn' {only}
         GROUP BY vote.pair_id
         HAVING COUNT(*) >= 2
     ) tally ON tally.pair_id = mine.pair_id
@@ -54,11 +54,17 @@ class Agreement:
     alpha: Alpha
 
 
-def tally_rows(study: Study) -> list[TallyRow]:
-    """Return how votes fell on the pairs that two people or more have judged: one query."""
+def tally_rows(study: Study, *, batch: int | None = None) -> list[TallyRow]:
+    """Return how votes fell on the pairs that two people or more have judged: one query.
+
+    With `batch`, on the training pairs of that delivery alone.
+    """
     tables = {"preference": Preference._meta.db_table, "pair": Pair._meta.db_table}
+    only = "" if batch is None else "AND pair.purpose = 'train' AND pair.batch = %s"
     with connection.cursor() as cursor:
-        cursor.execute(TALLIES.format(**tables), [study.pk])
+        cursor.execute(
+            TALLIES.format(**tables, only=only), [study.pk] if batch is None else [study.pk, batch]
+        )
         return [
             TallyRow(row[0], row[1], (int(row[2]), int(row[3]), int(row[4]), int(row[5])), row[6])
             for row in cursor.fetchall()

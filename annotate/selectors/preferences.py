@@ -1,5 +1,6 @@
 """Preferences as other parts read them: votes per pair for training sets, and figures for the lead."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -122,19 +123,20 @@ def label_usage(*, study: Study, batches: Iterable[int] | None = None) -> LabelU
         for verdict in Verdict
     }
     decided = pairs.annotate(**counted, decided=F("resolution__verdict"), out=F("resolution__left_out"))
-    tallies = decided.order_by().values_list("decided", "out", *counted)
-    outcomes = [
-        LEFT_OUT if out else verdict or majority(dict(zip(counted, tally, strict=True)))
-        for verdict, out, *tally in tallies.iterator(chunk_size=5000)
-    ]
+    # Many pairs, few different tallies: each is judged once.
+    tallies = Counter(decided.order_by().values_list("decided", "out", *counted))
+    outcomes: Counter[str] = Counter()
+    for (verdict, out, *tally), pairs_alike in tallies.items():
+        outcome = LEFT_OUT if out else verdict or majority(dict(zip(counted, tally, strict=True)))
+        outcomes[outcome] += pairs_alike
     return LabelUsage(
-        pairs=len(outcomes),
-        unlabelled=outcomes.count("unlabelled"),
-        usable=outcomes.count(Verdict.A) + outcomes.count(Verdict.B),
-        tied=outcomes.count(Verdict.TIE),
-        both_bad=outcomes.count(Verdict.BOTH_BAD),
-        conflicting=outcomes.count("conflicting"),
-        left_out=outcomes.count(LEFT_OUT),
+        pairs=outcomes.total(),
+        unlabelled=outcomes["unlabelled"],
+        usable=outcomes[Verdict.A] + outcomes[Verdict.B],
+        tied=outcomes[Verdict.TIE],
+        both_bad=outcomes[Verdict.BOTH_BAD],
+        conflicting=outcomes["conflicting"],
+        left_out=outcomes[LEFT_OUT],
     )
 
 

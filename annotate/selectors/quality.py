@@ -5,12 +5,12 @@ same at a hundred thousand labels; the page says how many those are.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from django.db.models import CharField, Count, F, OuterRef, Q, Subquery
+from django.db.models import CharField, Count, F, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Cast, Length, Substr
 
 from annotate.models import Membership, Pair, Preference, Study, User, Verdict
@@ -22,6 +22,7 @@ from annotate.selectors.agreement import (
     study_agreement,
     tally_rows,
 )
+from annotate.services.checks import NO_BATCH
 
 LATEST_LABELS = 5000
 DAYS = 28
@@ -81,6 +82,18 @@ class StudyQuality:
     annotators: tuple[AnnotatorQuality, ...]
     days: tuple[DayCount, ...]
     sampled: int
+
+
+@dataclass(frozen=True)
+class BatchQuality:
+    """The quality of one delivery's labels, and each annotator's median seconds on its latest ones.
+
+    Repeats and gold pairs belong to no delivery: those figures are the study's.
+    """
+
+    figures: Figures
+    alarms: tuple[Alarm, ...]
+    median_seconds: dict[int, float]
 
 
 @dataclass
@@ -145,6 +158,27 @@ def study_quality(study: Study) -> StudyQuality:
     )
 
 
+def batch_quality(study: Study, *, batch: int) -> BatchQuality:
+    """Return the figures of one delivery of training pairs: five queries, whose cost grows with it alone."""
+    counts: dict[int, _Counts] = defaultdict(_Counts)
+    labels = _labels(study).filter(pair__purpose=Pair.Purpose.TRAIN, pair__batch=batch)
+    for row in labels.values("annotator").annotate(**_verdict_counts()):
+        counts[row["annotator"]].add(_verdicts_of(row))
+    _count_repeats(study, into=counts)
+    _count_gold(study, into=counts)
+    seconds, _ = _read_latest(labels, into=counts)
+    everybody = _Counts()
+    for mine in counts.values():
+        everybody.add(mine)
+    figures = _figures(
+        everybody,
+        agreement=study_agreement(tally_rows(study, batch=batch)),
+        seconds=[value for values in seconds.values() for value in values],
+    )
+    medians = {user: middle for user, own in seconds.items() if (middle := median(own)) is not None}
+    return BatchQuality(figures, alarms_of(figures, whose="Together, the annotators"), medians)
+
+
 def figures_by_annotator(study: Study, *, users: Iterable[int]) -> dict[int, Figures]:
     """Return the figures of each of these people, without agreement: four queries."""
     counted = _counted(study)
@@ -160,7 +194,7 @@ def _counted(study: Study) -> _Counted:
     days = _count_verdicts(study, into=counts)
     _count_repeats(study, into=counts)
     _count_gold(study, into=counts)
-    seconds, sampled = _read_latest(study, into=counts)
+    seconds, sampled = _read_latest(_labels(study), into=counts)
     return _Counted(counts=counts, days=days, seconds=seconds, sampled=sampled)
 
 
@@ -169,39 +203,34 @@ def _count_verdicts(study: Study, *, into: dict[int, _Counts]) -> dict[date, int
 
     The day is cut from the stored text: a date function would call Python for every row on SQLite.
     """
-    left = Q(verdict="a", shown_left="a") | Q(verdict="b", shown_left="b")
-    rows = (
-        _labels(study)
-        .annotate(day=Substr(Cast("created_at", CharField()), 1, 10))
-        .values("annotator", "day")
-        .annotate(
-            labels=Count("pk"),
-            tie=Count("pk", filter=Q(verdict=Verdict.TIE)),
-            both_bad=Count("pk", filter=Q(verdict=Verdict.BOTH_BAD)),
-            left=Count("pk", filter=left),
-        )
-    )
+    by_day = _labels(study).annotate(day=Substr(Cast("created_at", CharField()), 1, 10))
     days: Counter[date] = Counter()
-    for row in rows:
+    for row in by_day.values("annotator", "day").annotate(**_verdict_counts()):
         days[date.fromisoformat(row["day"])] += row["labels"]
-        neither = row["tie"] + row["both_bad"]
-        into[row["annotator"]].add(
-            _Counts(
-                labels=row["labels"],
-                tie=row["tie"],
-                both_bad=row["both_bad"],
-                left=row["left"],
-                a_or_b=row["labels"] - neither,
-            )
-        )
+        into[row["annotator"]].add(_verdicts_of(row))
     return dict(days)
+
+
+def _verdict_counts() -> dict[str, Count]:
+    left = Q(verdict="a", shown_left="a") | Q(verdict="b", shown_left="b")
+    return {
+        "labels": Count("pk"),
+        "tie": Count("pk", filter=Q(verdict=Verdict.TIE)),
+        "both_bad": Count("pk", filter=Q(verdict=Verdict.BOTH_BAD)),
+        "left": Count("pk", filter=left),
+    }
+
+
+def _verdicts_of(row: Mapping[str, Any]) -> _Counts:
+    counted = {name: row[name] for name in ("labels", "tie", "both_bad", "left")}
+    return _Counts(**counted, a_or_b=row["labels"] - row["tie"] - row["both_bad"])
 
 
 def _count_repeats(study: Study, *, into: dict[int, _Counts]) -> None:
     """Compare each repeat with the first verdict. Sides were swapped, so a side that is kept is a habit."""
     first = Preference.objects.filter(pair=OuterRef("pair__original"), annotator=OuterRef("annotator"))
     rows = (
-        Preference.objects.filter(pair__study=study, pair__purpose=Pair.Purpose.REPEAT)
+        Preference.objects.filter(pair__study=study, pair__batch=NO_BATCH, pair__purpose=Pair.Purpose.REPEAT)
         .annotate(first=Subquery(first.values("verdict")[:1]))
         .exclude(first=None)
         .values_list("annotator", "verdict", "first")
@@ -221,7 +250,10 @@ def _count_gold(study: Study, *, into: dict[int, _Counts]) -> None:
     right = Q(verdict=F("pair__original__known_answer__verdict"))
     rows = (
         Preference.objects.filter(
-            pair__study=study, pair__purpose=Pair.Purpose.GOLD, pair__original__known_answer__isnull=False
+            pair__study=study,
+            pair__batch=NO_BATCH,
+            pair__purpose=Pair.Purpose.GOLD,
+            pair__original__known_answer__isnull=False,
         )
         .values("annotator")
         .annotate(labels=Count("pk"), right=Count("pk", filter=right))
@@ -231,10 +263,12 @@ def _count_gold(study: Study, *, into: dict[int, _Counts]) -> None:
         into[row["annotator"]].gold_right = row["right"]
 
 
-def _read_latest(study: Study, *, into: dict[int, _Counts]) -> tuple[dict[int, list[float]], int]:
+def _read_latest(
+    labels: QuerySet[Preference], *, into: dict[int, _Counts]
+) -> tuple[dict[int, list[float]], int]:
     """Read durations, and which response was longer, of the latest labels; returns seconds per annotator."""
     # The ids first: sorting must not drag the texts along.
-    latest = _labels(study).order_by("-pk").values("pk")[:LATEST_LABELS]
+    latest = labels.order_by("-pk").values("pk")[:LATEST_LABELS]
     rows = Preference.objects.filter(pk__in=Subquery(latest)).values_list(
         "annotator",
         "verdict",
@@ -293,6 +327,6 @@ def _latest_days(labels: dict[date, int]) -> tuple[DayCount, ...]:
     return tuple(DayCount(day=day, labels=labels.get(day, 0)) for day in days)
 
 
-def _labels(study: Study) -> Any:
+def _labels(study: Study) -> QuerySet[Preference]:
     """The labels that say something of the study's responses: of no practice, gold or repeat copy."""
     return Preference.objects.filter(pair__study=study, pair__purpose__in=REAL_PURPOSES).order_by()

@@ -24,7 +24,7 @@ from annotate.services.studies import add_member
 from tests.training.factories import label, make_study, make_user
 from tests.training.loop import fill_round, label_round
 from training.models import Policy, Round, SampledResponse
-from training.selectors.rounds import label_counts_by_batch
+from training.selectors.label_counts import counted_labels
 from training.services.rounds import open_round, start_training
 from training.services.run_directories import absolute
 from training.services.training_set import HeldoutLeak, build_training_set
@@ -272,5 +272,5 @@ def test_practice_gold_and_repeats_never_reach_a_training_set(opened: Round) -> 
     after = build_training_set(round=opened)
     assert after.examples == before.examples
     assert (before.receipt.check_labels, after.receipt.check_labels) == (0, 3)
-    assert label_counts_by_batch(opened.study)[1].labels == 1
+    assert counted_labels(opened.study, rounds=[opened]).by_round[1].labels == 1
     assert label_usage(study=opened.study, batches=[1]).usable == 1

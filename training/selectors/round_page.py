@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from math import ceil
 
 from annotate.models import Split, Study
-from annotate.selectors.preferences import LabelUsage, label_usage
+from annotate.selectors.preferences import LabelUsage
 from training.models import Recipe, Round
 from training.selectors.engine import engine_overview
 from training.selectors.job_rows import JobRow, in_a_sentence, job_rows
+from training.selectors.label_counts import LabelCounts, usage_until
 from training.selectors.loop_strip import LoopStep, NextAction, loop_steps, next_action
 from training.selectors.readiness import Readiness
-from training.selectors.rounds import LabelCounts, RoundRow, RunRow, round_rows
+from training.selectors.rounds import RoundRow, RunRow, round_rows
 from training.selectors.runs import RunDetails, run_details
 from training.selectors.studies import PersonRow, people, policy_to_sample, poll_seconds, readiness_of
 from training.services.recipes import recipe_warnings
@@ -88,7 +89,7 @@ def round_page(study: Study, *, number: int) -> RoundPage:
         recipe=recipe,
         warnings=recipe_warnings(recipe),
         readiness=readiness,
-        preview=label_usage(study=study, batches=range(1, number + 1)) if readiness else None,
+        preview=usage_until(study, rounds=study.rounds.filter(number__lte=number)) if readiness else None,
         details=run_details(row.newest_run.run) if row.newest_run else None,
         steps=loop_steps(row),
         people=people(study, batch=number),

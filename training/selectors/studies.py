@@ -12,9 +12,10 @@ from annotate.models import Membership, Pair, Preference, Prompt, Role, Split, S
 from training.models import Job, Policy, Recipe, Round
 from training.selectors.engine import EngineOverview, engine_overview
 from training.selectors.job_rows import JobRow, in_a_sentence, job_rows
+from training.selectors.label_counts import LabelCounts
 from training.selectors.loop_strip import LoopStep, NextAction, loop_steps, next_action
 from training.selectors.readiness import Readiness, round_readiness
-from training.selectors.rounds import LabelCounts, RoundRow, round_rows
+from training.selectors.rounds import RoundRow, round_rows
 
 FINISHED_JOBS_SHOWN = 4
 PANEL_ORDER: dict[str, int] = {
