@@ -2,6 +2,7 @@ from django.conf import settings
 from django.db import models
 
 from annotate.models import Study
+from training.models.demonstrations import DemonstrationRun
 from training.models.policies import Policy
 from training.models.rounds import Round, Run
 
@@ -17,7 +18,9 @@ class Job(models.Model):
         HELDOUT = "heldout", "Held-out sampling"
         RUN = "run", "Training run"
         SCORING = "scoring", "Scoring"
+        REFERENCE = "reference", "Reference"
         MERGE = "merge", "Merging"
+        SFT = "sft", "Learning from demonstrations"
 
     class State(models.TextChoices):
         QUEUED = "queued", "Queued"
@@ -32,6 +35,9 @@ class Job(models.Model):
     round = models.ForeignKey(Round, null=True, blank=True, on_delete=models.CASCADE, related_name="jobs")
     policy = models.ForeignKey(Policy, null=True, blank=True, on_delete=models.CASCADE, related_name="jobs")
     run = models.OneToOneField(Run, null=True, blank=True, on_delete=models.CASCADE, related_name="job")
+    demonstration_run = models.OneToOneField(
+        DemonstrationRun, null=True, blank=True, on_delete=models.CASCADE, related_name="job"
+    )
     attempt_number = models.PositiveIntegerField(
         default=1, help_text="The fencing token: only this attempt writes."
     )
@@ -61,6 +67,9 @@ class Job(models.Model):
             ),
             models.UniqueConstraint(
                 fields=["policy"], condition=models.Q(kind="scoring"), name="one_scoring_job_per_policy"
+            ),
+            models.UniqueConstraint(
+                fields=["round"], condition=models.Q(kind="reference"), name="one_reference_job_per_round"
             ),
             models.UniqueConstraint(
                 fields=["policy"], condition=models.Q(kind="merge"), name="one_merge_job_per_policy"

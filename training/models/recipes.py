@@ -28,6 +28,13 @@ class Recipe(models.Model):
         RAO_KUPPER = "rao_kupper", "DPO with ties (Rao–Kupper)"
         DAVIDSON = "davidson", "DPO with ties (Davidson)"
 
+    class PairChoice(models.TextChoices):
+        """Which two of more than two responses people compare (training/services/pair_choice.py)."""
+
+        RANDOM = "random", "At random"
+        MARGIN = "margin", "The closest implicit rewards: what the policy is least sure of"
+        LENGTH = "length", "The closest lengths: length cannot decide"
+
     study = models.OneToOneField(Study, on_delete=models.CASCADE, related_name="recipe")
     base_model = models.CharField(
         max_length=500, help_text="A local folder or a Hugging Face id: the SFT reference."
@@ -39,6 +46,19 @@ class Recipe(models.Model):
 
     temperature = models.FloatField(default=1.0, validators=[MinValueValidator(0.0), MaxValueValidator(2.0)])
     top_p = models.FloatField(default=1.0, validators=[MinValueValidator(0.01), MaxValueValidator(1.0)])
+    top_k = models.PositiveIntegerField(default=0, validators=[MaxValueValidator(1000)])
+    min_p = models.FloatField(default=0.0, validators=[MinValueValidator(0.0), MaxValueValidator(1.0)])
+    samples_per_prompt = models.PositiveSmallIntegerField(
+        default=2,
+        validators=[MinValueValidator(2), MaxValueValidator(16)],
+        help_text="Responses drawn per training prompt; people compare two of them.",
+    )
+    pair_choice = models.CharField(max_length=10, choices=PairChoice.choices, default=PairChoice.RANDOM)
+    random_share = models.FloatField(
+        default=0.25,
+        validators=[MinValueValidator(0.05), MaxValueValidator(1.0)],
+        help_text="Share of the prompts whose pair is drawn at random whatever the choice.",
+    )
     max_new_tokens = models.PositiveIntegerField(
         default=96, validators=[MinValueValidator(8), MaxValueValidator(8192)]
     )

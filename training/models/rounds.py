@@ -25,6 +25,11 @@ class Round(models.Model):
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
     )
     opened_at = models.DateTimeField(auto_now_add=True)
+    samples_per_prompt = models.PositiveSmallIntegerField(default=2)
+    pair_choice = models.CharField(
+        max_length=10, default="random", help_text="As the recipe said at opening."
+    )
+    random_share = models.FloatField(default=1.0)
     pairs_dropped = models.PositiveIntegerField(
         default=0, help_text="Prompts whose two responses stayed identical after resampling."
     )

@@ -26,6 +26,11 @@ class SampledResponse(models.Model):
     logprobs = models.JSONField(
         help_text="vLLM's, per completion token, in nats: for display and ordering only."
     )
+    reference_logp = models.FloatField(
+        null=True,
+        blank=True,
+        help_text="Sum under the reference by vLLM, in nats, where pairs are chosen by margin.",
+    )
     finish_reason = models.CharField(max_length=20)
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -80,6 +85,20 @@ class Score(models.Model):
     def reward(self, *, beta: float) -> float:
         """Implicit reward β·(log π_θ − log π_ref), Rafailov et al. 2023, section 4."""
         return beta * (self.policy_logp - self.reference_logp)
+
+
+class ChosenPair(models.Model):
+    """How the two responses of a pair were picked out of more than two; labelling never reads it."""
+
+    pair = models.OneToOneField(Pair, on_delete=models.CASCADE, related_name="chosen")
+    rule = models.CharField(max_length=10, help_text="random, margin or length.")
+    candidates = models.PositiveSmallIntegerField(help_text="Different responses there were.")
+    margin = models.FloatField(
+        null=True, blank=True, help_text="|Δ(A) − Δ(B)|, Δ = log π − log π_ref in nats, by vLLM."
+    )
+
+    def __str__(self) -> str:
+        return f"pair {self.pair_id} by {self.rule}"
 
 
 class PairSimilarity(models.Model):
