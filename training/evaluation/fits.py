@@ -3,6 +3,7 @@
 The fit of a single weighting is SciPy's; the resamples start from it and take Newton steps together.
 """
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -57,9 +58,13 @@ def fit_many(design: Floats, *, points: Floats, trials: Floats, ridge: Floats, s
     return theta
 
 
+# The draws are the same for the same size; whoever gets them must not write into them.
+@lru_cache(maxsize=8)
 def resampled_counts(size: int, *, resamples: int, seed: int = 0) -> Floats:
     """Return how often each of `size` items is drawn in each bootstrap resample: (resamples, size)."""
     picks = np.random.default_rng(seed).integers(0, size, size=(resamples, size))
     offsets = picks + np.arange(resamples)[:, None] * size
     counts = np.bincount(offsets.ravel(), minlength=resamples * size).reshape(resamples, size)
-    return counts.astype(np.float64)
+    drawn: Floats = counts.astype(np.float64)
+    drawn.setflags(write=False)
+    return drawn

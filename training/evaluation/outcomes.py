@@ -57,15 +57,17 @@ class Tally:
 
 def tally_of(outcomes: Iterable[Outcome]) -> Tally:
     """Add the outcomes up; `prompts` counts those with something a win rate can use."""
-    rows = list(outcomes)
-    return Tally(
-        wins=sum(row.wins for row in rows),
-        losses=sum(row.losses for row in rows),
-        ties=sum(row.ties for row in rows),
-        both_bad=sum(row.both_bad for row in rows),
-        identical=sum(row.identical for row in rows),
-        prompts=len({row.prompt for row in rows if row.judged}),
-    )
+    wins = losses = ties = both_bad = identical = 0
+    prompts = set()
+    for row in outcomes:  # one pass: a page adds up thousands
+        wins += row.wins
+        losses += row.losses
+        ties += row.ties
+        both_bad += row.both_bad
+        identical += row.identical
+        if row.wins or row.losses or row.ties:
+            prompts.add(row.prompt)
+    return Tally(wins, losses, ties, both_bad, identical, prompts=len(prompts))
 
 
 def shares_by_prompt(outcomes: Iterable[Outcome]) -> dict[int, float]:

@@ -8,14 +8,14 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from annotate.models import Prompt, Split, Study
-from training.evaluation.bradley_terry import Strength, Strengths, strengths
+from training.evaluation.bradley_terry import Strengths, strengths
 from training.evaluation.gate import Evidence, Gate, Thresholds, gate_of
 from training.evaluation.length_control import LengthControlled, length_controlled
 from training.evaluation.outcomes import Outcome, tally_of
 from training.evaluation.win_rate import WinRate, win_rate
 from training.models import EvaluationPlan, GateOverride, Policy, PrequentialTest
 from training.selectors.evaluation_rows import Edition, Verdicts, edition_of, study_verdicts
-from training.selectors.heldout_means import HeldoutMeans, heldout_means
+from training.selectors.policy_summaries import Summary, heldout_summaries
 from training.statistics import Interval, wilson_interval
 
 
@@ -40,9 +40,8 @@ class PolicyEvaluation:
     over_reference: WinRate
     over_parent: WinRate | None
     length_controlled: LengthControlled
-    strength: Strength | None
     prequential: Prequential | None
-    means: HeldoutMeans
+    summary: Summary
     gate: Gate
     overrides: list[GateOverride]
     waiting: int
@@ -60,10 +59,11 @@ class StudyEvaluation:
 
     plan: EvaluationPlan
     reference: Policy | None
-    reference_means: HeldoutMeans
+    reference_summary: Summary
     rows: list[PolicyEvaluation]
-    strengths: Strengths
     verdicts: Verdicts
+    edition: Edition
+    question: Question
     heldout_prompts: int
 
     @property
@@ -74,6 +74,10 @@ class StudyEvaluation:
     def given(self) -> int:
         """Return how many verdicts people have given on blind pairs."""
         return tally_of(self.verdicts.outcomes).verdicts
+
+    @cached_property
+    def strengths(self) -> Strengths:
+        return edition_strengths(self.edition, question=self.question)
 
     @property
     def identical(self) -> int:
@@ -99,7 +103,6 @@ class Statistics:
     """What all verdicts of a study come to, by policy id."""
 
     verdicts: Verdicts
-    strengths: Strengths
     by_policy: dict[int, PolicyStatistics]
 
 
@@ -115,31 +118,43 @@ class Question:
 # By the edition of the verdicts: until a verdict comes or changes, nothing is read or computed again.
 @lru_cache(maxsize=32)
 def statistics(edition: Edition, *, question: Question) -> Statistics:
-    """Return the statistics of an edition: one query, or none when they are known."""
+    """Return the statistics of an edition: two queries, or none when they are known."""
     verdicts = study_verdicts(edition)
-    policies = [question.reference, *(policy for policy, _ in question.parents)]
     return Statistics(
         verdicts=verdicts,
-        strengths=strengths(verdicts.outcomes, policies=policies, reference=question.reference),
         by_policy={
-            policy: policy_statistics(verdicts.of(policy), parent=parent, question=question)
+            policy: policy_statistics(
+                tuple(verdicts.of(policy)),
+                parent=parent,
+                reference=question.reference,
+                half_width=question.half_width,
+            )
             for policy, parent in question.parents
         },
     )
 
 
+# By what it is computed from: a verdict more recomputes the one policy that it is about.
+@lru_cache(maxsize=512)
 def policy_statistics(
-    outcomes: Sequence[Outcome], *, parent: int | None, question: Question
+    outcomes: tuple[Outcome, ...], *, parent: int | None, reference: int, half_width: float
 ) -> PolicyStatistics:
-    over_reference = against(outcomes, opponent=question.reference)
+    over_reference = against(outcomes, opponent=reference)
     over_parent = against(outcomes, opponent=parent) if parent else None
-    half_width = question.half_width
     return PolicyStatistics(
         over_reference=win_rate(over_reference, half_width=half_width),
         over_parent=None if over_parent is None else win_rate(over_parent, half_width=half_width),
         length_controlled=length_controlled(over_reference),
         waiting=sum(not (row.judged or row.both_bad) for row in outcomes),
     )
+
+
+@lru_cache(maxsize=32)
+def edition_strengths(edition: Edition, *, question: Question) -> Strengths:
+    """Return the strengths of all policies, fitted when they are asked for: not every page shows them."""
+    policies = [question.reference, *(policy for policy, _ in question.parents)]
+    outcomes = statistics(edition, question=question).verdicts.outcomes
+    return strengths(outcomes, policies=policies, reference=question.reference)
 
 
 def study_evaluation(study: Study) -> StudyEvaluation:
@@ -153,23 +168,24 @@ def study_evaluation(study: Study) -> StudyEvaluation:
         parents=tuple((policy.pk, other_parent(policy, reference=reference)) for policy in trained),
         half_width=plan.half_width,
     )
-    found = statistics(edition_of(study), question=question)
+    edition = edition_of(study)
+    found = statistics(edition, question=question)
     shared = Shared(
         plan=plan,
         reference=reference,
         statistics=found,
-        means=heldout_means(policies),
-        strengths={row.policy: row for row in found.strengths.rows},
+        summaries=heldout_summaries(policies),
         prequential=prequential_by_policy(trained),
         overrides=list(GateOverride.objects.filter(policy__study=study).select_related("actor")),
     )
     return StudyEvaluation(
         plan=plan,
         reference=reference,
-        reference_means=shared.means.get(reference.pk, HeldoutMeans()) if reference else HeldoutMeans(),
+        reference_summary=shared.summaries.get(reference.pk, Summary()) if reference else Summary(),
         rows=[policy_evaluation(policy, shared=shared) for policy in trained],
-        strengths=found.strengths,
         verdicts=found.verdicts,
+        edition=edition,
+        question=question,
         heldout_prompts=Prompt.objects.filter(study=study, split=Split.HELDOUT).count(),
     )
 
@@ -187,8 +203,7 @@ class Shared:
     plan: EvaluationPlan
     reference: Policy | None
     statistics: Statistics
-    means: dict[int, HeldoutMeans]
-    strengths: dict[int, Strength]
+    summaries: dict[int, Summary]
     prequential: dict[int, Prequential]
     overrides: list[GateOverride]
 
@@ -210,9 +225,8 @@ def policy_evaluation(policy: Policy, *, shared: Shared) -> PolicyEvaluation:
         over_reference=judged.over_reference,
         over_parent=judged.over_parent,
         length_controlled=judged.length_controlled,
-        strength=shared.strengths.get(policy.pk),
         prequential=shared.prequential.get(policy.pk),
-        means=shared.means.get(policy.pk, HeldoutMeans()),
+        summary=shared.summaries.get(policy.pk, Summary()),
         gate=gate_of(evidence, thresholds=thresholds_of(shared.plan)),
         overrides=[row for row in shared.overrides if row.policy_id == policy.pk],
         waiting=judged.waiting,
@@ -241,12 +255,12 @@ def sentence_of(warning: str) -> str:
 
 
 def figures_of_responses(policy: Policy, *, shared: Shared) -> dict[str, Any]:
-    own = shared.means.get(policy.pk, HeldoutMeans())
-    reference = shared.means.get(shared.reference.pk, HeldoutMeans()) if shared.reference else HeldoutMeans()
+    own = shared.summaries.get(policy.pk, Summary())
+    reference = shared.summaries.get(shared.reference.pk, Summary()) if shared.reference else Summary()
     return {
         "tokens": own.tokens,
         "reference_tokens": reference.tokens,
-        "kl": own.kl,
+        "kl": own.kl.value if own.kl else None,
         "kl_per_token": own.kl_per_token,
     }
 

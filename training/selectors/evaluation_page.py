@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from annotate.models import Study
+from training.evaluation.bradley_terry import Strength
 from training.evaluation.charts import Chart, Point, share_chart, strength_chart
 from training.evaluation.win_rate import WinRate
 from training.evaluation.words import percent
@@ -32,6 +33,12 @@ class EvaluationPage:
     def rows(self) -> list[PolicyEvaluation]:
         """Return the policies, the newest first."""
         return list(reversed(self.evaluation.rows))
+
+    @property
+    def placed_rows(self) -> list[tuple[PolicyEvaluation, Strength | None]]:
+        """Return the policies, the newest first, each with its strength where verdicts give it one."""
+        placed = {row.policy: row for row in self.evaluation.strengths.rows}
+        return [(row, placed.get(row.policy.pk)) for row in self.rows]
 
     @property
     def unplaced(self) -> list[str]:

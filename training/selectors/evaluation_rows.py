@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
-from django.db.models import Count, Max, Q
+from django.db.models import Count, Max, Q, QuerySet
 
 from annotate.models import Membership, Pair, Preference, Study, Verdict
 from training.evaluation.outcomes import Outcome
@@ -15,6 +15,7 @@ from training.models import EvaluationPair
 
 # The batch of evaluation pairs: they belong to no round, and no round's freezing ends them.
 NO_ROUND = 0
+NO_VOTES = (0,) * len(Verdict)
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,9 @@ def edition_of(study: Study) -> Edition:
     pairs = EvaluationPair.objects.filter(study=study).aggregate(
         count=Count("pk"), newest=Max("pk"), gone=Count("pk", filter=Q(pair__state=Pair.State.WITHDRAWN))
     )
-    given = Preference.objects.filter(
-        pair__study=study, pair__batch=NO_ROUND, pair__purpose=Pair.Purpose.EVALUATE
-    ).aggregate(count=Count("pk"), newest=Max("pk"), changed=Max("updated_at"))
+    given = evaluation_labels(study.pk).aggregate(
+        count=Count("pk"), newest=Max("pk"), changed=Max("updated_at")
+    )
     return Edition(
         study=study.pk,
         slug=study.slug,
@@ -67,38 +68,57 @@ def edition_of(study: Study) -> Edition:
 
 
 def study_verdicts(edition: Edition) -> Verdicts:
-    """Return the verdicts on all evaluation pairs of the edition's study: one query.
+    """Return the verdicts on all evaluation pairs of the edition's study: two queries.
 
     Verdicts of people who are left out of training sets count here neither; withdrawn pairs do not count.
     """
-    given = ~Q(pair__preferences__annotator__in=edition.left_out)
-    a_is_better = Q(pair__preferences__verdict=Verdict.A)
-    b_is_better = Q(pair__preferences__verdict=Verdict.B)
-    own, other = Q(policy_is_a=True), Q(policy_is_a=False)
-    counted = {
-        "wins": Count("pair__preferences", filter=given & ((own & a_is_better) | (other & b_is_better))),
-        "losses": Count("pair__preferences", filter=given & ((own & b_is_better) | (other & a_is_better))),
-        "ties": Count("pair__preferences", filter=given & Q(pair__preferences__verdict=Verdict.TIE)),
-        "both_bad": Count("pair__preferences", filter=given & Q(pair__preferences__verdict=Verdict.BOTH_BAD)),
-        "simulated": Count("pair__preferences", filter=given & ~Q(pair__preferences__simulated_rule="")),
-    }
-    named = ("policy_id", "opponent_id", "prompt_id", "pair_id", "policy_tokens", "opponent_tokens")
+    votes, simulated = votes_by_pair(edition)
+    named = (
+        "policy_id",
+        "opponent_id",
+        "prompt_id",
+        "pair_id",
+        "policy_is_a",
+        "policy_tokens",
+        "opponent_tokens",
+    )
     rows = (
         EvaluationPair.objects.filter(study=edition.study)
         .exclude(pair__state=Pair.State.WITHDRAWN)
         .order_by()
-        .annotate(**counted)
-        .values_list(*named, *counted)
+        .values_list(*named)
     )
-    outcomes, waiting, simulated = [], 0, 0
-    for policy, opponent, prompt, pair, own_tokens, other_tokens, *counts in rows:
-        wins, losses, ties, both_bad, by_rule = counts
+    outcomes, waiting, by_rule = [], 0, 0
+    for policy, opponent, prompt, pair, policy_is_a, own_tokens, other_tokens in rows:
+        a, b, ties, both_bad = votes.get(pair, NO_VOTES)
         identical = pair is None
-        waiting += not identical and not (wins + losses + ties + both_bad)
-        simulated += by_rule
+        waiting += not identical and not (a or b or ties or both_bad)
+        by_rule += simulated.get(pair, 0)
+        wins, losses = (a, b) if policy_is_a else (b, a)
         length = own_tokens - other_tokens
         # By position: twice as fast, and there may be tens of thousands.
         outcomes.append(
             Outcome(policy, opponent, prompt, wins, losses, ties + identical, both_bad, identical, length)
         )
-    return Verdicts(outcomes=tuple(outcomes), waiting=waiting, simulated=simulated)
+    return Verdicts(outcomes=tuple(outcomes), waiting=waiting, simulated=by_rule)
+
+
+def votes_by_pair(edition: Edition) -> tuple[dict[int, list[int]], dict[int, int]]:
+    """Return by pair the votes in the order of `Verdict`, and how many of them a rule gave: one query.
+
+    Added up here: the database takes twice as long to group them.
+    """
+    place = {verdict.value: number for number, verdict in enumerate(Verdict)}
+    votes: dict[int, list[int]] = defaultdict(lambda: [0] * len(place))
+    simulated: Counter[int] = Counter()
+    given = evaluation_labels(edition.study).exclude(annotator__in=edition.left_out)
+    for pair, verdict, rule in given.order_by().values_list("pair", "verdict", "simulated_rule"):
+        votes[pair][place[verdict]] += 1
+        simulated[pair] += bool(rule)
+    return votes, simulated
+
+
+def evaluation_labels(study: int) -> QuerySet[Preference]:
+    return Preference.objects.filter(
+        pair__study=study, pair__batch=NO_ROUND, pair__purpose=Pair.Purpose.EVALUATE
+    )

@@ -7,16 +7,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from django.core.cache import cache
 from django.db.models import Count, F, Max
 
 from annotate.models import Prompt, Split
 from training.comparison.means import Mean, mean_over_prompts, share_over_prompts
 from training.comparison.texts import distinct_n
-from training.models import Policy, PolicySummary, SampledResponse, Score
+from training.models import Job, Policy, PolicySummary, SampledResponse, Score
 from training.selectors.compare_texts import heldout_responses
 from training.selectors.json_length import JsonLength
 
 DISTINCT = (1, 2, 3)
+REMEMBERED_SECONDS = 60 * 60
+# Counted of a policy that has neither held-out responses nor scores.
+NOTHING = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,41 @@ def stored_summaries(policies: Sequence[Policy], *, tag: str) -> dict[int, Summa
     rows = PolicySummary.objects.filter(policy__in=policies, tag=tag)
     kept = {row.policy_id: Summary.from_json(row.values) for row in rows}
     return {policy.pk: kept.get(policy.pk, Summary()) for policy in policies}
+
+
+def heldout_summaries(policies: Sequence[Policy]) -> dict[int, Summary]:
+    """Return the figures over all held-out responses by policy id: three queries while the kept ones hold.
+
+    What is kept of a policy whose responses or scores are still arriving may be a little behind; what nobody
+    has kept is worked out, and remembered until more arrives.
+    """
+    counted = counted_so_far(policies)
+    rows = {row.policy_id: row for row in PolicySummary.objects.filter(policy__in=policies, tag="")}
+    moved_on = [item for item in policies if not is_current(rows.get(item.pk), counted=counted[item.pk])]
+    arriving = policies_at_work(moved_on) if moved_on else set()
+    found = {pk: Summary.from_json(row.values) for pk, row in rows.items()}
+    for policy in moved_on:
+        if counted[policy.pk] == NOTHING or policy.pk in arriving:
+            found.setdefault(policy.pk, Summary())
+        else:
+            found[policy.pk] = remembered_summary(policy, counted=counted[policy.pk])
+    return found
+
+
+def remembered_summary(policy: Policy, *, counted: tuple[int, int]) -> Summary:
+    key = f"heldout-summary:{policy.served_name}:{counted}".replace(" ", "")
+    known: Summary | None = cache.get(key)
+    if known is None:
+        known = summary_of(policy, tag="")
+        cache.set(key, known, timeout=REMEMBERED_SECONDS)
+    return known
+
+
+def policies_at_work(policies: Sequence[Policy]) -> set[int]:
+    """Return those whose held-out responses or scores are still arriving: one query."""
+    kinds, states = (Job.Kind.HELDOUT, Job.Kind.SCORING), (Job.State.QUEUED, Job.State.RUNNING)
+    jobs = Job.objects.filter(policy__in=policies, kind__in=kinds, state__in=states)
+    return set(jobs.values_list("policy", flat=True))
 
 
 def summary_of(policy: Policy, *, tag: str) -> Summary:

@@ -14,10 +14,10 @@ from django.db.models import Max, Q
 from django.utils import timezone
 
 from training.comparison.texts import word_change
-from training.models import Job, Policy, PolicySummary, ResponseChange
+from training.models import Policy, PolicySummary, ResponseChange
 from training.selectors.compare_query import Columns
 from training.selectors.compare_texts import answered_prompts, heldout_responses, texts_of
-from training.selectors.policy_summaries import counted_so_far, is_current, summary_of
+from training.selectors.policy_summaries import counted_so_far, is_current, policies_at_work, summary_of
 
 BATCH = 250
 # A page that finds two policies uncompared measures for so long and says how far it came.
@@ -114,10 +114,3 @@ def refresh_summaries(policies: Sequence[Policy], *, tag: str, seconds: float | 
             defaults={"responses": responses, "last_score": last_score, "values": values},
         )
     return 0
-
-
-def policies_at_work(policies: Sequence[Policy]) -> set[int]:
-    """Return those whose held-out responses or scores are still arriving."""
-    kinds, states = (Job.Kind.HELDOUT, Job.Kind.SCORING), (Job.State.QUEUED, Job.State.RUNNING)
-    jobs = Job.objects.filter(policy__in=policies, kind__in=kinds, state__in=states)
-    return set(jobs.values_list("policy", flat=True))

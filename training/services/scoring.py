@@ -16,6 +16,7 @@ from annotate.models import Split
 from training.core.run.directory import RunDirectory, ScoreExample, write_run_directory
 from training.core.run.records import read_scores
 from training.models import Job, Policy, SampledResponse, Score
+from training.services.comparison import refresh_summaries
 from training.services.jobs import Claim, JobFailed, create_job, finish_attempt, heartbeat
 from training.services.run_directories import absolute, scoring_config
 from training.services.runs import execute_run, scoring_progress
@@ -100,3 +101,4 @@ def _write_scores(
         finish_attempt(claim)
         Score.objects.filter(policy=policy, sampled__in=responses).delete()
         Score.objects.bulk_create(rows)
+    refresh_summaries([policy], tag="", seconds=None)
