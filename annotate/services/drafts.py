@@ -11,19 +11,24 @@ LONGEST_DRAFT = 60_000
 TEXTS = ("verdict", "rationale", "edit_side", "edit_text", "reason", "note")
 
 
-def save_draft(*, pair: Pair, annotator: User, content: dict[str, Any]) -> None:
+def save_draft(*, pair: Pair, annotator: User, content: dict[str, Any], of_label: bool = False) -> None:
     """Keep a draft in place of the one before; an empty one removes it.
 
-    Raises LabelRefused when the content is not a draft's or too long, or the pair is neither held nor
-    labelled by this person.
+    A draft belongs to a pair that is held, or with `of_label` to a label that somebody changes: one that
+    comes late, after its label, is none. Raises LabelRefused when this person has no such pair, or the
+    content is too long.
     """
     kept = _checked(content)
     if not kept:
         drop_draft(pair=pair, annotator=annotator)
         return
     with write_transaction():
-        is_held = Lease.objects.filter(pair=pair, annotator=annotator).exists()
-        if not is_held and not Preference.objects.filter(pair=pair, annotator=annotator).exists():
+        mine = {"pair": pair, "annotator": annotator}
+        if of_label and not Preference.objects.filter(**mine).exists():
+            raise LabelRefused(
+                "You have no label on this pair any more; the draft stays in your browser only."
+            )
+        if not of_label and not Lease.objects.filter(**mine).exists():
             raise LabelRefused("This pair is not held by you any more; the draft stays in your browser only.")
         Draft.objects.update_or_create(pair=pair, annotator=annotator, defaults={"content": kept})
 

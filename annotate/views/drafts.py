@@ -14,7 +14,10 @@ from annotate.services.drafts import save_draft
 
 @require_POST
 def label_draft(request: HttpRequest, slug: str, pair_id: int) -> HttpResponse:
-    """Keep a draft, sent as JSON in `content`; an empty object removes it."""
+    """Keep a draft, sent as JSON in `content`; an empty object removes it.
+
+    `?of=label` says that it is of a change to a label that was given before.
+    """
     access = study_access(request, slug, Role.ANNOTATOR, Role.LEAD)
     pair = get_object_or_404(Pair, pk=pair_id, study=access.study)
     try:
@@ -24,7 +27,12 @@ def label_draft(request: HttpRequest, slug: str, pair_id: int) -> HttpResponse:
     if not isinstance(content, dict):
         return HttpResponse("A draft is a JSON object.", status=400, content_type="text/plain")
     try:
-        save_draft(pair=pair, annotator=access.user, content=content)
+        save_draft(
+            pair=pair,
+            annotator=access.user,
+            content=content,
+            of_label=request.GET.get("of") == "label",
+        )
     except LabelRefused as refusal:
         return HttpResponse(str(refusal), status=409, content_type="text/plain")
     return HttpResponse(status=204)

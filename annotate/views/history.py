@@ -21,6 +21,7 @@ from annotate.selectors.history import (
     why_frozen,
 )
 from annotate.selectors.shown_pairs import show_sides
+from annotate.services.drafts import draft_of, drop_draft
 from annotate.services.flags import take_skipped_pair_back
 from annotate.services.preferences import change_preference
 
@@ -91,6 +92,7 @@ def _change(request: HttpRequest, access: StudyAccess, *, pair: Pair, preference
         )
     except LabelRefused as refusal:
         return _page(request, access, pair=pair, preference=preference, problem=str(refusal), status=409)
+    drop_draft(pair=pair, annotator=access.user)
     messages.success(request, "Your label is changed; what you said before is kept below.")
     return redirect("history-pair", access.study.slug, pair.pk)
 
@@ -117,6 +119,7 @@ def _page(
         "shown": show_sides(pair, left_side=left_side, annotator=access.user),
         "said": said,
         "said_json": json.dumps(said),
+        "draft_json": _draft_json(pair, access=access),
         "said_name": SHOWN_NAMES[str(said["verdict"])],
         "said_strength": STRENGTHS.get(preference.strength or 0, ""),
         "labelled_at": preference.created_at,
@@ -128,3 +131,8 @@ def _page(
         "problem": problem,
     }
     return render(request, "annotate/history_pair.html", context, status=status)
+
+
+def _draft_json(pair: Pair, *, access: StudyAccess) -> str:
+    draft = draft_of(pair=pair, annotator=access.user)
+    return json.dumps(draft) if draft else ""

@@ -76,6 +76,24 @@ def test_a_draft_of_a_pair_that_is_not_held_or_too_long_is_refused(study: Study,
         save_draft(pair=pair, annotator=ana, content={"rationale": "x" * 60_001})
 
 
+def test_a_draft_that_comes_after_its_label_is_refused_unless_it_is_of_a_change(
+    client: Client, study: Study, ana: User
+) -> None:
+    pair = make_pair(study)
+    next_pair(study, ana)
+    content = {"content": json.dumps({"verdict": "right", "rationale": "why"})}
+    assert client.post(url("label-draft", study, pair) + "?of=label", content).status_code == 409
+    label(pair, ana)
+    assert client.post(url("label-draft", study, pair), content).status_code == 409
+    assert not Draft.objects.exists()
+    assert client.post(url("label-draft", study, pair) + "?of=label", content).status_code == 204
+    page = client.get(url("history-pair", study, pair)).content.decode()
+    assert "data-draft=" in page
+    client.post(url("history-pair", study, pair), {"verdict": "left", "rationale": "why"})
+    assert Preference.objects.get().rationale == "why"
+    assert not Draft.objects.exists()
+
+
 def test_the_page_brings_the_draft_back_and_the_verdict_ends_it(
     client: Client, study: Study, ana: User
 ) -> None:

@@ -6,7 +6,7 @@ import pytest
 from django.urls import reverse
 from playwright.sync_api import expect
 
-from annotate.models import Membership, Preference, PreferenceRevision, Study, User, Verdict
+from annotate.models import Draft, Membership, Preference, PreferenceRevision, Side, Study, User, Verdict
 from annotate.services.pairs import freeze_batch
 from tests.support.browser import OpenContext, OpenPage
 from tests.support.label_screen import open_label, press, until
@@ -37,6 +37,42 @@ def test_a_label_is_found_changed_with_keys_and_its_past_is_kept(
     actions = list(PreferenceRevision.objects.values_list("action", "verdict"))
     assert actions == [("recorded", "a"), ("changed", "b")]
     expect(page.locator(".revisions li")).to_have_count(2)
+
+
+def test_a_change_that_was_begun_is_there_again_until_it_is_discarded_or_saved(
+    open_context: OpenContext, study: Study, ana: User
+) -> None:
+    pair = make_pair(study)
+    label(pair, ana, Verdict.A, side=Side.A)
+    address = reverse("history-pair", args=[study.slug, pair.pk])
+    here, elsewhere = (open_context(ana).new_page() for _ in range(2))
+    here.goto(address)
+    expect(here.locator("input[value=left]")).to_be_checked()
+    expect(here.locator("[data-draft-note]")).to_be_hidden()
+    press(here, "2", "r")
+    here.keyboard.type("On second thoughts.")
+    here.goto("about:blank")
+    until(lambda: Draft.objects.exists())
+
+    elsewhere.goto(address)
+    expect(elsewhere.locator("[data-draft-note]")).to_be_visible()
+    expect(elsewhere.locator("input[value=right]")).to_be_checked()
+    elsewhere.get_by_role("button", name="Discard it").click()
+    expect(elsewhere.locator("input[value=left]")).to_be_checked()
+    expect(elsewhere.locator("[name=rationale]")).to_have_value("")
+    elsewhere.goto("about:blank")
+    until(lambda: not Draft.objects.exists())
+
+    here.goto(address)
+    expect(here.locator("[name=rationale]")).to_have_value("On second thoughts.")
+    press(here, "Enter")
+    expect(here.get_by_text("Your label is changed")).to_be_visible()
+    expect(here.locator("input[value=right]")).to_be_checked()
+    expect(here.locator("[data-draft-note]")).to_be_hidden()
+    assert here.evaluate("Object.keys(localStorage).filter((key) => key.includes('draft'))") == []
+    preference = Preference.objects.get()
+    assert (preference.verdict, preference.rationale) == ("b", "On second thoughts.")
+    assert not Draft.objects.exists()
 
 
 def test_a_frozen_label_says_why_it_stays(open_page: OpenPage, study: Study, ana: User) -> None:

@@ -1,4 +1,5 @@
 // What has been begun on a pair: kept in this browser with every stroke, and on the server a moment later when it is text.
+// On a label that is looked at again, begun means: says something else than the label.
 import { pairId, postQuietly, shownPair, verdictForm } from "./dom.js";
 import { forget, keep, kept, tidy } from "./store.js";
 
@@ -7,6 +8,8 @@ const FIELDS = ["verdict", "strength", "rationale", "edit_side", "edit_text"];
 const SERVER_AFTER_MS = 2000;
 let timer = null;
 let due = null; // what the server has not been told of yet
+let onItsWay = null; // a request of ours that the server has not answered
+const bases = new WeakMap(); // what a form says before anything has been begun
 
 export function contentOf(form) {
   const content = {};
@@ -18,6 +21,7 @@ export function contentOf(form) {
   return content;
 }
 const hasText = (content) => Boolean(content.rationale || content.edit_text);
+const isBegun = (form) => JSON.stringify(contentOf(form)) !== (bases.get(form) || "{}");
 
 function tellServer(options) {
   clearTimeout(timer);
@@ -25,13 +29,15 @@ function tellServer(options) {
   const { form, content } = due;
   due = null;
   form.elements.had_draft.value = "1";
-  postQuietly(form.dataset.draftUrl, { content: JSON.stringify(content) }, options);
+  const request = postQuietly(form.dataset.draftUrl, { content: JSON.stringify(content) }, options);
+  onItsWay = request;
+  request.then(() => onItsWay === request && (onItsWay = null));
 }
 
 export function noteDraft() {
   const form = verdictForm();
   if (!form?.dataset.draftUrl) return;
-  const content = contentOf(form);
+  const content = isBegun(form) ? contentOf(form) : {};
   const id = pairId(shownPair());
   if (Object.keys(content).length) keep(KIND, id, { content, at: Date.now() });
   else forget(KIND, id);
@@ -47,10 +53,19 @@ export function dropDraft(pair) {
   if (due && due.form === pair.querySelector("[data-verdict-form]")) due = null;
 }
 
+// A form is sent with what it says now; what is on its way already must come before it.
+export function endDraft() {
+  clearTimeout(timer);
+  due = null;
+  return onItsWay;
+}
+
 export function fill(form, content) {
   for (const field of FIELDS) {
     const input = form.elements[field];
-    if (input && content[field] !== undefined) input.value = content[field];
+    const value = String(content[field] ?? "");
+    if (input instanceof RadioNodeList) input.forEach((each) => (each.checked = each.value === value));
+    else if (input) input.value = value;
   }
   form.dispatchEvent(new CustomEvent("label:filled", { bubbles: true }));
 }
@@ -59,21 +74,23 @@ export function fill(form, content) {
 export function restoreDraft(pair) {
   const form = pair.querySelector("[data-verdict-form]");
   if (!form?.dataset.draftUrl) return;
+  if (pair.dataset.said) {
+    fill(form, JSON.parse(pair.dataset.said));
+    bases.set(form, JSON.stringify(contentOf(form)));
+  }
   const fromServer = pair.dataset.draft ? JSON.parse(pair.dataset.draft) : null;
   if (fromServer) form.elements.had_draft.value = "1";
   const content = kept(KIND, pairId(pair))?.content || fromServer;
   if (!content || !Object.keys(content).length) return;
   fill(form, content);
-  const note = form.querySelector("[data-draft-note]");
-  if (note) note.hidden = false;
+  if (!isBegun(form)) return forget(KIND, pairId(pair));
+  form.querySelector("[data-draft-note]").hidden = false;
 }
 
 export function discardDraft() {
   const form = verdictForm();
-  for (const input of form.querySelectorAll("[name=verdict], [name=strength]")) input.checked = false;
-  for (const field of ["rationale", "edit_side", "edit_text"]) form.elements[field].value = "";
+  fill(form, JSON.parse(shownPair().dataset.said || "{}"));
   form.querySelector("[data-draft-note]").hidden = true;
-  form.dispatchEvent(new CustomEvent("label:filled", { bubbles: true }));
   noteDraft();
 }
 

@@ -1,7 +1,7 @@
-// One of one's own labels again: the same keys and panes; submitting is a plain form.
+// One of one's own labels again: the same keys, panes and drafts; submitting is a plain form.
 import { focusStage, isPressable, root, shownPair, stage, verdictForm } from "./dom.js";
 import { asksForGrade, changed, choose, grade, openRationale, unchoose } from "./choice.js";
-import { fill } from "./drafts.js";
+import { endDraft, restoreDraft } from "./drafts.js";
 import { answerWhich, isAskingWhich, openEditor, startEdit } from "./editor.js";
 import { listen } from "./keys.js";
 import { showHelp, startPanels } from "./panels.js";
@@ -43,13 +43,21 @@ document.addEventListener("click", (event) => {
   else toggleDiff();
 });
 document.addEventListener("change", (event) => {
-  if (!event.target.matches("[name=verdict]")) return;
+  if (!event.target.matches("[name=verdict], [name=strength]")) return;
   changed();
   if (!event.target.matches(":focus-visible") && isPressable(event.target)) focusStage();
 });
 
+document.addEventListener("submit", (event) => {
+  if (!event.target.matches("[data-verdict-form]")) return;
+  const sending = endDraft();
+  if (!sending) return;
+  event.preventDefault();
+  sending.then(() => event.target.submit());
+});
+
 startPanels();
-if (verdictForm()) fill(verdictForm(), JSON.parse(shownPair().dataset.said));
+if (verdictForm()) restoreDraft(shownPair());
 if (stage()) {
   enrich(shownPair());
   watchPanes();
