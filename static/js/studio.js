@@ -103,4 +103,6 @@ function showLocalTimes() {
   document.querySelectorAll("time[data-local]").forEach(localTime);
 }
 showLocalTimes();
-document.addEventListener("htmx:afterSettle", showLocalTimes);
+// At the swap: once htmx has settled, the server's way of writing would have been seen.
+document.addEventListener("htmx:afterSwap", showLocalTimes);
+document.addEventListener("htmx:oobAfterSwap", showLocalTimes);

@@ -160,6 +160,7 @@ def test_keys_walk_the_rows_toggle_the_diff_and_open_the_prompt(
     expect(page.locator(f"#{first}")).to_be_focused()
     page.keyboard.press("d")
     expect(page.locator("del")).to_have_count(0)
+    page.wait_for_load_state()
     assert page.url.endswith(f"#{first}")
     expect(page.locator(f"#{first}")).to_have_class("card compare-row is-current")
     page.keyboard.press("/")
@@ -174,6 +175,7 @@ def test_keys_walk_the_rows_toggle_the_diff_and_open_the_prompt(
     page.keyboard.press("k")
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="through the rounds")).to_be_visible()
+    page.wait_for_load_state()
     page.keyboard.press("j")
     expect(page.get_by_text("2 of 2")).to_be_visible()
     assert "diff=0" in page.url

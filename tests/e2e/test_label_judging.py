@@ -139,7 +139,7 @@ def test_complaint_8_skipped_tasks_come_back_only_when_asked(
     page = open_label(open_context(ana).new_page(), study)
     first = shown(page)
     press(page, " ")
-    until(lambda: Skip.objects.exists())
+    expect(page.locator("[data-saved]")).to_contain_text("Skipped")
     page.reload()
     assert shown(page) != first
     page.goto(f"/studies/{study.slug}/history/?show=skipped")
@@ -160,9 +160,9 @@ def test_complaint_9_keys_never_hurt(open_page: OpenPage, study: Study, ana: Use
     for _ in range(4):
         page.keyboard.down("Enter")  # a held key repeats
     page.keyboard.up("Enter")
-    until(lambda: Preference.objects.count() == 1)
-    page.wait_for_timeout(200)
+    expect(page.locator("[data-trail] li")).to_have_count(1)
     assert Preference.objects.get().pair_id == first
+    expect(page.locator("#stage [data-pair]")).to_be_visible()
     for key in ("Control+z", "Meta+1", "Alt+b"):
         page.keyboard.press(key)
     assert Preference.objects.count() == 1

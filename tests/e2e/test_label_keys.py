@@ -41,10 +41,10 @@ def test_label_undo_label_with_the_keyboard_alone(open_page: OpenPage, study: St
     expect(page.locator("input:checked[name=verdict]")).to_have_count(0)
     assert not Preference.objects.exists()
     assert Lease.objects.get(pair=first).left_side == left
-    for key in ("0", "Enter", "b", "Enter"):
-        page.keyboard.press(key)
-        page.wait_for_timeout(300)
-    until(lambda: Preference.objects.count() == 2)
+    press(page, "0", "Enter")
+    expect(page.locator("[data-trail] li")).to_have_count(1)
+    press(page, "b", "Enter")
+    expect(page.locator("[data-trail] li")).to_have_count(2)
     assert dict(Preference.objects.values_list("pair", "verdict")) == {first: "tie", second: "both_bad"}
     page.keyboard.press(" ")
     expect(page.locator("[data-saved]")).to_contain_text("Skipped")
@@ -122,4 +122,5 @@ def test_a_click_leaves_the_keys_their_meaning(open_page: OpenPage, study: Study
     expect(page.locator("input[value=right]")).to_be_checked()
     page.keyboard.press(" ")
     until(lambda: Skip.objects.filter(pair=first).exists())
+    expect(page.locator(f"#stage [data-pair='{first}']")).to_have_count(0)
     expect(page.locator(".pane-a pre.raw")).to_be_visible()

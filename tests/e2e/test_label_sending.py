@@ -11,7 +11,7 @@ from annotate.models import (
     Study,
     User,
 )
-from tests.support.browser import OpenContext, OpenPage
+from tests.support.browser import OpenContext, OpenPage, wait_until
 from tests.support.label_screen import open_label, shown, until, wait_for_ahead
 from tests.support.labelling import (
     assert_slots_add_up,
@@ -36,7 +36,7 @@ def test_the_pair_fetched_ahead_is_shown_before_the_server_has_answered(
     assert shown(page) != first
     expect(page.locator("[data-saved]")).to_contain_text("Saving")
     assert not Preference.objects.exists()
-    until(lambda: page.evaluate("1") == 1 and len(held) == 1)
+    wait_until(page, lambda: len(held) == 1)
     held[0].continue_()
     expect(page.locator("[data-saved]")).to_contain_text("Saved")
     assert Preference.objects.count() == 1
@@ -104,7 +104,7 @@ def test_signing_in_again_elsewhere_sends_what_was_kept(
     login.get_by_label("Username").fill("ana")
     login.get_by_label("Password").fill("a long password")
     login.get_by_role("button", name="Sign in").click()
-    until(lambda: Preference.objects.count() == 1, seconds=20)
+    until(lambda: Preference.objects.count() == 1)
     expect(page.locator("[data-unsaved]")).to_be_hidden()
 
 
@@ -121,7 +121,7 @@ def test_labels_faster_than_the_answers_never_bring_a_pair_twice(
         page.keyboard.press("1")
         page.keyboard.press("Enter")
     for number in range(2):
-        page.wait_for_timeout(300)
+        wait_until(page, lambda wanted=number: len(held) > wanted)  # type: ignore[misc]
         held[number].continue_()
     page.unroute("**/judge/")
     third = page.locator("#stage [data-pair]:not(.is-sending)")
@@ -151,7 +151,7 @@ def test_an_answer_that_got_lost_does_not_make_a_second_label(
     page.route("**/judge/", lose_the_first_answer)
     page.keyboard.press("1")
     page.keyboard.press("Enter")
-    expect(page.locator("[data-saved]")).to_contain_text("Saved", timeout=10_000)
+    expect(page.locator("[data-saved]")).to_contain_text("Saved")
     assert Preference.objects.count() == 1
     assert_slots_add_up(study)
 
@@ -167,7 +167,8 @@ def test_two_tabs_show_the_same_pair_and_label_it_once(
         page.bring_to_front()
         page.keyboard.press(key)
         page.keyboard.press("Enter")
-        page.wait_for_timeout(400)
+        expect(page.locator("[data-saved]")).not_to_contain_text("Saving")
+        until(lambda: Preference.objects.exists())
     expect(other.locator("[data-problem-line]")).to_contain_text("labelled this pair already")
     assert Preference.objects.count() == 1
     assert Lease.objects.filter(annotator=ana).count() <= 2

@@ -9,7 +9,7 @@ from django.conf import settings
 from playwright.sync_api import Page, Request, expect
 
 from annotate.models import Verdict
-from tests.support.browser import OpenContext, OpenPage
+from tests.support.browser import OpenContext, OpenPage, hear_requests, hold_clock
 from tests.training.factories import make_round
 from tests.training.loop import fill_round, label_round
 from tests.training.page_world import PageWorld, add_job, add_policy, add_run, page_world, write_metrics
@@ -21,6 +21,7 @@ pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.usefixtures("valkey"),
 ]
+POLLED_WITHIN_MS = 5_000
 
 
 @pytest.fixture
@@ -98,18 +99,22 @@ def test_polling_ends_when_nothing_moves_and_wakes_with_the_page(
         world.study, kind=Job.Kind.SAMPLING, state=Job.State.RUNNING, round=make_round(world.study), total=8
     )
     page = open_page(world.lead_user)
+    hold_clock(page)
     page.goto(world.url())
     asked = requests_to(page, "/live/")
     Job.objects.filter(pk=job.pk).update(state=Job.State.CANCELLED, done=3)
+    page.clock.run_for(POLLED_WITHIN_MS)
     expect(page.locator("#live-jobs")).to_contain_text("Cancelled")
-    page.wait_for_timeout(500)
+    hear_requests(page)
     count = len(asked)
-    page.wait_for_timeout(4500)
+    page.clock.run_for(5 * POLLED_WITHIN_MS)
+    hear_requests(page)
     assert len(asked) == count, "the page goes on asking although nothing moves"
     Job.objects.filter(pk=job.pk).update(state=Job.State.RUNNING)
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     expect(page.locator("#live-jobs")).to_contain_text("Running")
     Job.objects.filter(pk=job.pk).update(done=7)
+    page.clock.run_for(POLLED_WITHIN_MS)
     expect(page.locator("#live-jobs")).to_contain_text("7 / 8 responses")
 
 
@@ -190,7 +195,7 @@ def test_page_without_a_run_gets_its_curves_when_another_lead_trains(
     run = add_run(opened, state=Job.State.RUNNING, done=2, total=4)
     write_metrics(run, metric_rows(2))
     Round.objects.filter(pk=opened.pk).update(state=Round.State.TRAINING)
-    expect(page.locator("#curves canvas")).to_have_count(6, timeout=15_000)
+    expect(page.locator("#curves canvas")).to_have_count(6)
     Job.objects.all().update(state=Job.State.DONE)
 
 

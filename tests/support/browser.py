@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
 from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.sessions.backends.db import SessionStore
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from pytest_django.live_server_helper import LiveServer
 
 from annotate.models import User
@@ -18,6 +19,10 @@ from tests.support.chromium import chromium_path
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 WIDE = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
+
+# Long enough for a machine that does something else as well; what is there already waits for nothing.
+PATIENCE_MS = 30_000
+expect.set_options(timeout=PATIENCE_MS)
 
 OpenContext = Callable[..., BrowserContext]
 OpenPage = Callable[..., Page]
@@ -57,7 +62,7 @@ def open_context(chromium: Browser, live_server: LiveServer) -> Iterator[OpenCon
             color_scheme="dark" if dark else "light",
             java_script_enabled=js,
         )
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(PATIENCE_MS)
         if user is not None:
             sign_in(context, user=user, url=live_server.url)
         contexts.append(context)
@@ -76,6 +81,25 @@ def open_page(open_context: OpenContext) -> OpenPage:
         return open_context(user, **options).new_page()
 
     return open_one
+
+
+def hold_clock(page: Page) -> None:
+    """Let time pass on the page to come by `page.clock.run_for` alone, however long the test takes."""
+    page.clock.install(time=0)
+    page.clock.pause_at(1_000)
+
+
+def hear_requests(page: Page) -> None:
+    """Return when the test has been told of every request that the page has begun."""
+    page.evaluate("fetch('/healthz/').then((answer) => answer.text())")
+
+
+def wait_until(page: Page, condition: Callable[[], bool]) -> None:
+    """Wait for something that the page's events tell the test, which they do while the page is waited for."""
+    deadline = time.monotonic() + PATIENCE_MS / 1000
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        page.wait_for_timeout(20)
 
 
 def sign_in(context: BrowserContext, *, user: User, url: str) -> None:

@@ -20,7 +20,7 @@ def shown(page: Page) -> int:
     return int(page.locator("#stage [data-pair]").get_attribute("data-pair") or 0)
 
 
-def until(condition: Callable[[], bool], *, seconds: float = 10) -> None:
+def until(condition: Callable[[], bool], *, seconds: float = 30) -> None:
     """Wait for something in the database."""
     deadline = time.monotonic() + seconds
     while not condition():
