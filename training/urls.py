@@ -11,6 +11,7 @@ from training.views import (
     runs,
     status,
     studies,
+    training_sets,
     trials,
 )
 
@@ -67,6 +68,21 @@ urlpatterns = [
         name="run-metrics",
     ),
     path("studies/<slug:slug>/rounds/<int:number>/runs/<int:run>/log/", runs.run_log, name="run-log"),
+    path(
+        "studies/<slug:slug>/rounds/<int:number>/training-set/",
+        training_sets.training_set,
+        name="training-set",
+    ),
+    path(
+        "studies/<slug:slug>/rounds/<int:number>/training-set/save/",
+        training_sets.training_set_save,
+        name="training-set-save",
+    ),
+    path(
+        "studies/<slug:slug>/rounds/<int:number>/training-set/train/",
+        training_sets.training_set_train,
+        name="training-set-train",
+    ),
     path("studies/<slug:slug>/jobs/<int:job_id>/cancel/", jobs.job_cancel, name="job-cancel"),
     path("studies/<slug:slug>/jobs/<int:job_id>/retry/", jobs.job_retry, name="job-retry"),
 ]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from annotate.models import Pair, Preference, Side, Split, Study, User
-from annotate.quality.vote_columns import BoolArray, VoteColumns
+from annotate.quality.vote_columns import BoolArray, IntArray, VoteColumns
 from annotate.selectors.preferences import left_out_annotators
 from annotate.selectors.vote_columns import vote_columns
 from training.models import Recipe, Round
@@ -62,7 +62,7 @@ def assemble(*, round: Round, rules: Rules, loss: str) -> Assembled:
     decisions = decide(
         columns, rules=rules, loss=loss, newest=round.number, alike=_alike(study, columns, rules=rules)
     )
-    edits = _edits(study, columns=columns, decisions=decisions, rules=rules, newest=round.number)
+    edits = _edits(study, columns=columns, decisions=decisions, rules=rules)
     return Assembled(
         rules=rules,
         loss=loss,
@@ -82,48 +82,39 @@ def _alike(study: Study, columns: VoteColumns, *, rules: Rules) -> BoolArray | N
     return alike_pairs(study=study, pair_ids=columns.pair_ids, at_least=rules.most_alike)
 
 
-def _edits(
-    study: Study, *, columns: VoteColumns, decisions: Decisions, rules: Rules, newest: int
-) -> tuple[Edit, ...]:
+def _edits(study: Study, *, columns: VoteColumns, decisions: Decisions, rules: Rules) -> tuple[Edit, ...]:
     """Return the edits that say something new, of pairs that no lead left out, by people who count."""
     if rules.edits == Edits.LEAVE_OUT:
         return ()
-    ignored = left_out_annotators(study) | set(rules.annotators_left_out)
     unusable = np.isin(decisions.outcomes, [Outcome.LEFT_OUT_BY_LEAD, Outcome.OLDER])
     usable = set(columns.pair_ids[~unusable].tolist())
-    rows = (
-        Preference.objects.filter(
-            pair__study=study,
-            pair__purpose=Pair.Purpose.TRAIN,
-            pair__prompt__split=Split.TRAIN,
-            pair__batch__range=(1, newest),
-            edited_response__isnull=False,
-        )
-        .exclude(edited_side="")
-        .exclude(annotator__in=ignored)
-        .select_related("edited_response", "pair__response_a", "pair__response_b")
-        .order_by("pair", "pk")
-    )
+    # Edits are few and have an index of their own; asking for them by study reads every vote.
+    edited = Preference.objects.filter(edited_response__isnull=False).order_by().values_list("pair_id", "pk")
+    ids = [pk for pair, pk in sorted(edited) if pair in usable]
+    ignored = left_out_annotators(study) | set(rules.annotators_left_out)
+    rows = Preference.objects.select_related(
+        "edited_response", "pair__response_a", "pair__response_b"
+    ).in_bulk(ids)
     return tuple(
         Edit(row.pk, row.pair_id, row.pair.batch, row.edited_side, row.edited_response.text)
-        for row in rows
-        if row.pair_id in usable and row.edited_response and _says_something_new(row)
+        for row in map(rows.__getitem__, ids)
+        if row.annotator_id not in ignored and row.edited_response and _says_something_new(row)
     )
 
 
 def _says_something_new(row: Preference) -> bool:
     original = row.pair.response_a if row.edited_side == Side.A else row.pair.response_b
     edited = row.edited_response.text.strip() if row.edited_response else ""
-    return edited not in ("", original.text.strip())
+    return bool(row.edited_side) and edited not in ("", original.text.strip())
 
 
 def _receipt(
     round: Round, *, columns: VoteColumns, decisions: Decisions, edits: int, rules: Rules, loss: str
 ) -> Receipt:
-    counts = Counter(map(Outcome, decisions.outcomes.tolist()))
+    counts = Counter({Outcome(came_to): pairs for came_to, pairs in _counted(decisions.outcomes)})
     counts[Outcome.UNLABELLED] += _offered(round) - len(columns.pair_ids)
     used, preferences = decisions.used, decisions.outcomes == Outcome.PREFERENCE
-    per_round = Counter(columns.batches[used].tolist())
+    per_round = dict(_counted(columns.batches[used]))
     decided = (columns.decisions >= 0).sum()
     return Receipt(
         counts=counts,
@@ -134,11 +125,17 @@ def _receipt(
         resolved=int(decided),
         ignored_labels=columns.ignored,
         check_labels=Preference.objects.filter(pair__study=round.study, pair__purpose__in=CHECKS).count(),
-        usable_per_round=dict(sorted(per_round.items())),
-        weight_per_round={batch: rules.weight_of(batch, newest=round.number) for batch in sorted(per_round)},
+        usable_per_round=per_round,
+        weight_per_round={batch: rules.weight_of(batch, newest=round.number) for batch in per_round},
         rules=rules.as_json(),
         rule_words=tuple(rule_words(rules, loss=loss, people=_names(rules.annotators_left_out))),
     )
+
+
+def _counted(values: IntArray) -> list[tuple[int, int]]:
+    """Return each value with how often it occurs, in order."""
+    different, counts = np.unique(values, return_counts=True)
+    return list(zip(different.tolist(), counts.tolist(), strict=True))
 
 
 def _offered(round: Round) -> int:

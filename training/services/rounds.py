@@ -14,7 +14,8 @@ from training.selectors.readiness import round_readiness, state_refusal
 from training.services.jobs import create_job, request_cancel
 from training.services.notices import refresh_queue_notice
 from training.services.run_directories import freeze_run_directory, remove_run_directory
-from training.services.training_set import build_training_set
+from training.services.training_set import RulesRefused, build_training_set
+from training.training_set.rules import Rules
 
 AT_WORK = (Round.State.COLLECTING, Round.State.TRAINING)
 
@@ -140,13 +141,18 @@ def _open(study: Study, *, policy: Policy, actor: User | None) -> Round:
         Round.objects.filter(pk=last.pk, state=Round.State.TRAINED).update(
             state=Round.State.CLOSED, chosen_policy=policy
         )
+    recipe = study.recipe
     opened = Round.objects.create(
-        study=study, number=last.number + 1 if last else 1, sampled_policy=policy, opened_by=actor
+        study=study,
+        number=last.number + 1 if last else 1,
+        sampled_policy=policy,
+        opened_by=actor,
+        samples_per_prompt=recipe.samples_per_prompt,
+        pair_choice=recipe.pair_choice,
+        random_share=recipe.random_share,
     )
-    prompts = Prompt.objects.filter(study=study, split=Split.TRAIN).count()
-    create_job(
-        study=study, kind=Job.Kind.SAMPLING, round=opened, unit="responses", total=2 * prompts, actor=actor
-    )
+    total = recipe.samples_per_prompt * Prompt.objects.filter(study=study, split=Split.TRAIN).count()
+    create_job(study=study, kind=Job.Kind.SAMPLING, round=opened, unit="responses", total=total, actor=actor)
     create_heldout_job(policy=policy, actor=actor)
     record_audit(
         study=study,
@@ -169,8 +175,10 @@ def create_heldout_job(*, policy: Policy, actor: User | None = None) -> Job | No
     )
 
 
-def start_training(*, round: Round, actor: User | None = None) -> Run:
+def start_training(*, round: Round, actor: User | None = None, rules: Rules | None = None) -> Run:
     """Freeze the round's labels into a run directory and queue the run. Raises RoundRefused.
+
+    The training set follows the study's rules unless others are given.
 
     A round whose runs have all failed or been cancelled gets another run, with the recipe as it is now.
     """
@@ -179,18 +187,20 @@ def start_training(*, round: Round, actor: User | None = None) -> Run:
         raise RoundRefused(readiness.sentence)
     try:
         with transaction.atomic():
-            return _start(round, actor=actor)
+            return _start(round, actor=actor, rules=rules)
     except IntegrityError as error:
         raise RoundRefused(f"Round {round.number} is already training.") from error
+    except RulesRefused as error:
+        raise RoundRefused(str(error)) from error
 
 
-def _start(round: Round, *, actor: User | None) -> Run:
+def _start(round: Round, *, actor: User | None, rules: Rules | None) -> Run:
     fresh = _take_for_training(round)
     for sampling in Job.objects.filter(round=fresh, kind=Job.Kind.SAMPLING):
         if sampling.is_active:
             request_cancel(job=sampling, actor=actor)
     freeze_batch(study=fresh.study, batch=fresh.number)
-    training_set = build_training_set(round=fresh)
+    training_set = build_training_set(round=fresh, rules=rules)
     needed = fresh.study.recipe.minimum_labels
     usable = training_set.receipt.usable_per_round.get(fresh.number, 0)
     if usable < needed:

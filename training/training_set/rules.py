@@ -111,8 +111,8 @@ def rules_from_json(values: Mapping[str, Any]) -> Rules:
         "edits": Edits,
         "annotators_left_out": tuple,
     }
-    known = {field.name for field in fields(Rules)}
-    unknown = sorted(set(values) - known)
+    known = [field.name for field in fields(Rules)]
+    unknown = [name for name in values if name not in known]
     if unknown:
         raise ValueError(f"{', '.join(unknown)} is no rule of a training set; known are {', '.join(known)}")
     return Rules(**{name: kinds.get(name, lambda kept: kept)(value) for name, value in values.items()})
