@@ -1,6 +1,7 @@
 """The form of a study's recipe: each setting with what it does, its range and what is usual."""
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from django import forms
@@ -30,11 +31,19 @@ class NumberSetting:
         widget = forms.TextInput(attrs={"inputmode": mode, "autocomplete": "off"})
         return kind(
             label=self.label,
-            help_text=self.help,
+            help_text=f"{self.help} {self.range}",
             widget=widget,
             required=not self.optional,
             error_messages=dict.fromkeys(SAID, say),
         )
+
+    @property
+    def range(self) -> str:
+        """Return the range and what is usual, as a sentence; the trainer's own ranges are in `help`."""
+        usual = f"usual: {self.usual}"
+        if isfinite(self.low) and isfinite(self.high):
+            return f"From {self.low:g} to {self.high:g}; {usual}."
+        return f"{usual[0].upper()}{usual[1:]}."
 
     def fault(self, value: float) -> str:
         if self.low <= value <= self.high:
@@ -63,6 +72,23 @@ SAMPLING = (
         "Draws only from the likeliest tokens that make up this share. 1.0 leaves nothing out.",
     ),
     NumberSetting(
+        "top_k",
+        "Top-k",
+        0,
+        1000,
+        "0",
+        "Draws only from so many of the likeliest tokens. 0 leaves nothing out.",
+        whole=True,
+    ),
+    NumberSetting(
+        "min_p",
+        "Min-p",
+        0,
+        1,
+        "0",
+        "Draws only from tokens at least so likely, as a share of the likeliest one's. 0 leaves nothing out.",
+    ),
+    NumberSetting(
         "max_new_tokens",
         "Longest response",
         8,
@@ -81,6 +107,26 @@ SAMPLING = (
         whole=True,
     ),
 )
+PAIRS = (
+    NumberSetting(
+        "samples_per_prompt",
+        "Responses per prompt",
+        2,
+        16,
+        "2, or 4 where pairs are chosen",
+        "How many a round draws for each training prompt; people compare two. More cost sampling time.",
+        whole=True,
+    ),
+    NumberSetting(
+        "random_share",
+        "Random share",
+        0.05,
+        1,
+        "0.25",
+        "Share of the prompts whose pair is drawn at random whatever the choice: labels on the policy as it "
+        "is, which figures about it can be trusted to.",
+    ),
+)
 TRAINING = (
     NumberSetting(
         "beta",
@@ -88,8 +134,8 @@ TRAINING = (
         float("-inf"),
         float("inf"),
         "0.1",
-        "How strongly the policy is held to the SFT reference. Lower moves faster and further; below 0.05 "
-        "the policy may collapse into a few phrases.",
+        "How strongly the policy is held to the SFT reference; above 0. Lower moves faster and further: "
+        "below 0.05 the reference hardly counts, and the policy may collapse into a few phrases.",
     ),
     NumberSetting(
         "learning_rate",
@@ -97,7 +143,7 @@ TRAINING = (
         float("-inf"),
         1,
         "1e-4 to 5e-4 on a 135 M model, 5e-6 to 5e-5 on larger ones",
-        "Size of an optimiser step. Too high shows as a jumping loss and a gradient norm that grows.",
+        "Size of a step; above 0. Too high shows as a jumping loss and a gradient norm that grows.",
     ),
     NumberSetting(
         "epochs",
@@ -210,8 +256,9 @@ LOSS = (
         optional=True,
     ),
 )
-NUMBERS = SAMPLING + TRAINING + LOSS + ROUNDS
-GROUPS = {"Sampling": SAMPLING, "Training": TRAINING, "Loss": LOSS, "Rounds": ROUNDS}
+NUMBERS = SAMPLING + PAIRS + TRAINING + LOSS + ROUNDS
+CHOICES = ("dtype", "loss", "pair_choice")
+GROUPS = {"Sampling": SAMPLING, "Pairs": PAIRS, "Training": TRAINING, "Loss": LOSS, "Rounds": ROUNDS}
 
 
 class RecipeForm(forms.Form):
@@ -228,6 +275,13 @@ class RecipeForm(forms.Form):
         help_text="Of the base model while training. The adapter itself is always trained in float32.",
     )
 
+    pair_choice = forms.ChoiceField(
+        choices=Recipe.PairChoice.choices,
+        label="Which two are compared",
+        help_text="Of more than two responses. By implicit reward: where the policy is least sure and a "
+        "label tells it most; from the SFT reference, whose rewards are all 0, at random. By length: against "
+        "judges who like what is long. A share is always drawn at random.",
+    )
     loss = forms.ChoiceField(
         choices=Recipe.Loss.choices,
         label="Loss",
@@ -255,12 +309,13 @@ class RecipeForm(forms.Form):
         """Return the fields under their headings."""
         numbers = {title: [self[setting.name] for setting in settings] for title, settings in GROUPS.items()}
         numbers["Loss"].insert(0, self["loss"])
+        numbers["Pairs"].insert(1, self["pair_choice"])
         return {"Model": [self["base_model"], self["dtype"]], **numbers}
 
 
 def recipe_values(recipe: Recipe) -> dict[str, Any]:
     """Return the recipe as the form's initial values, small numbers as people write them."""
-    names = ["base_model", "dtype", "loss", *(setting.name for setting in NUMBERS)]
+    names = ["base_model", *CHOICES, *(setting.name for setting in NUMBERS)]
     return {name: readable(getattr(recipe, name)) for name in names}
 
 

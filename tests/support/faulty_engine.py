@@ -53,6 +53,7 @@ class FaultyEngine:
     at_once: int = 0
     most_at_once: int = 0
     abandoned: int = 0
+    reference_logp: Callable[[int], float] = lambda token: -0.5
     lock: threading.Lock = field(default_factory=threading.Lock)
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
@@ -98,6 +99,9 @@ def _handler(engine: FaultyEngine) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if self.path == "/v1/completions":
+                self._send(200, _scored(body, logp=engine.reference_logp))
+                return
             with engine.lock:
                 request = Request(
                     number=next(engine.numbers),
@@ -146,6 +150,11 @@ def slow(seconds: float) -> Behaviour:
         return f"answer {request.number}"
 
     return behave
+
+
+def _scored(body: dict[str, Any], *, logp: Callable[[int], float]) -> dict[str, Any]:
+    entries = [None, *({str(token): {"logprob": logp(token)}} for token in body["prompt"][1:])]
+    return {"model": body["model"], "choices": [{"prompt_logprobs": entries}]}
 
 
 def _completion(request: Request, *, text: str) -> dict[str, Any]:

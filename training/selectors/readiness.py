@@ -58,7 +58,7 @@ def sampling_note(round: Round) -> str:
         study_id=round.study_id, batch=round.number, purpose=Pair.Purpose.TRAIN
     ).count()
     return (
-        f"Sampling is still going on ({pairs} of {sampling.total // 2} pairs); "
+        f"Sampling is still going on ({pairs} of {sampling.total // round.samples_per_prompt} pairs); "
         "training now stops it and uses what is labelled."
     )
 

@@ -29,16 +29,31 @@ POLL_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
+class Answer:
+    """A response, and where it was asked for its summed log-prob (nats) under the engine's base model."""
+
+    completion: Completion
+    reference_logp: float | None = None
+
+
+@dataclass(frozen=True)
 class Engine:
-    """One server that serves the policy under `model`."""
+    """One server that serves the policy under `model` and the reference under `base`."""
 
     client: EngineClient
     model: str
+    base: str
 
-    async def sample(self, messages: Sequence[Message], *, parameters: SamplingSettings) -> Completion:
+    async def sample(
+        self, messages: Sequence[Message], *, parameters: SamplingSettings, with_reference: bool = False
+    ) -> Answer:
         """Return one response to a chat. Raises EngineError."""
         (completion,) = await self.client.sample(messages, model=self.model, settings=parameters)
-        return completion
+        if not with_reference:
+            return Answer(completion)
+        tokens = (*completion.prompt_token_ids, *completion.token_ids)
+        logps = await self.client.prompt_logprobs(tokens, model=self.base)
+        return Answer(completion, reference_logp=sum(logps[-len(completion.token_ids) :]))
 
 
 @dataclass
@@ -69,7 +84,11 @@ class Patience:
 def sampling_settings(recipe: Recipe) -> SamplingSettings:
     """Return the recipe's settings. No seed: on a CPU it ends vLLM's engine; token ids are kept instead."""
     return SamplingSettings(
-        temperature=recipe.temperature, top_p=recipe.top_p, max_tokens=recipe.max_new_tokens
+        temperature=recipe.temperature,
+        top_p=recipe.top_p,
+        top_k=recipe.top_k,
+        min_p=recipe.min_p,
+        max_tokens=recipe.max_new_tokens,
     )
 
 
@@ -88,32 +107,36 @@ def published_engines(
 ) -> list[Engine]:
     """Return at least one engine that serves the policy, waiting for one where need be.
 
-    Raises JobFailed when none comes up in ten minutes or an adapter proves unusable, JobCancelled or
-    AttemptSuperseded.
+    A server that goes away while others answer is left out. Raises JobFailed when none comes up in ten
+    minutes or an adapter proves unusable, JobCancelled or AttemptSuperseded.
     """
     while True:
-        clients = serving_clients(claim, policy=policy, pool=pool)
-        try:
-            return [publish(claim, client=client, policy=policy, pool=pool) for client in clients]
-        except EngineError as error:
-            if not error.is_transient:
-                raise JobFailed(str(error)) from error
-            patience.lose(str(error))
-            pause(claim, seconds=patience.pause_seconds, message="The engine is restarting")
+        engines, trouble = [], ""
+        for client in serving_clients(claim, policy=policy, pool=pool):
+            try:
+                engines.append(publish(claim, client=client, policy=policy, pool=pool))
+            except EngineError as error:
+                if not error.is_transient:
+                    raise JobFailed(str(error)) from error
+                trouble = str(error)
+        if engines:
+            return engines
+        patience.lose(trouble)
+        pause(claim, seconds=patience.pause_seconds, message="The engine is restarting")
 
 
 def publish(claim: Claim, *, client: EngineClient, policy: Policy, pool: RequestPool[Any, Any]) -> Engine:
     """Have the engine serve the policy, its adapter proved by its log-probs. Raises EngineError."""
+    base = pool.call(client.base_model, meanwhile=lambda: heartbeat(claim)).name
     if not policy.adapter_path:
-        base = pool.call(client.base_model, meanwhile=lambda: heartbeat(claim))
-        return Engine(client=client, model=base.name)
+        return Engine(client=client, model=base, base=base)
     heartbeat(claim, message=f"Publishing {policy.label} on the engine")
     path = absolute(policy.adapter_path)
     check: AdapterCheck = pool.call(
         lambda: ensure_adapter(client, name=policy.served_name, path=path), meanwhile=lambda: heartbeat(claim)
     )
     Policy.objects.filter(pk=policy.pk).update(probe_note=check.sentence[:300])
-    return Engine(client=client, model=policy.served_name)
+    return Engine(client=client, model=policy.served_name, base=base)
 
 
 def serving_clients(claim: Claim, *, policy: Policy, pool: RequestPool[Any, Any]) -> list[EngineClient]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from django.conf import settings
@@ -15,6 +13,7 @@ from annotate.models import Prompt
 from training.models import Job, Round
 from training.services.comparison import measure_policy
 from training.services.engines import (
+    Answer,
     Engine,
     Patience,
     heldout_settings,
@@ -23,7 +22,9 @@ from training.services.engines import (
     sampling_settings,
 )
 from training.services.evaluation_pairs import ask_for_evaluation
+from training.services.fleet import Fleet
 from training.services.jobs import Claim, JobFailed, MadeWay, finish_attempt, heartbeat
+from training.services.pair_choice import MARGIN, is_in_random_share
 from training.services.request_pool import Outcome, RequestPool
 from training.services.scoring import create_scoring_job
 from training.services.slots import (
@@ -32,12 +33,13 @@ from training.services.slots import (
     Slot,
     Stored,
     Target,
+    choice_key,
     missing_slots,
     pair_up,
     prompts_without_pair,
     store_response,
 )
-from training.serving.client import Completion, SamplingSettings
+from training.serving.client import SamplingSettings
 from training.serving.errors import EngineError, EngineRefused
 
 TICK_SECONDS = 0.5
@@ -54,7 +56,7 @@ def sample_round(claim: Claim) -> None:
     if job.round is None:
         raise JobFailed("The round of this job is gone; open a new one.")
     opened = job.round
-    target = Target(opened.study, opened.sampled_policy, opened, slots_per_prompt=RESPONSES_PER_PAIR)
+    target = Target(opened.study, opened.sampled_policy, opened, slots_per_prompt=opened.samples_per_prompt)
     pair_up(claim, target=target)
     refused = fill_slots(claim, target=target, parameters=sampling_settings(opened.study.recipe))
     with transaction.atomic():
@@ -102,77 +104,109 @@ def fill_slots(claim: Claim, *, target: Target, parameters: SamplingSettings) ->
     heartbeat(claim, done=target.sampled.count(), total=target.total)
     refused, patience = RefusedPrompts(), Patience()
     while slots := [slot for slot in missing_slots(target) if slot.prompt_id not in refused.reasons]:
-        with RequestPool[Slot, Completion]() as pool:
+        with RequestPool[Ask, Answer]() as pool:
             engines = published_engines(claim, policy=target.policy, pool=pool, patience=patience)
             heartbeat(claim, message=f"Sampling from {target.policy.label}")
-            session = Session(claim, target, parameters, itertools.cycle(engines), pool, refused, patience)
-            session.run(slots)
-        if session.trouble:
-            patience.lose(session.trouble)
+            fleet = Fleet(engines, per_engine=settings.SAMPLING_CONCURRENCY)
+            Session(claim, target, parameters, fleet, pool, refused, patience).run(slots)
+        if fleet.is_gone:
+            patience.lose(fleet.trouble)
             pause(claim, seconds=patience.pause_seconds, message=ENGINE_LOST)
     if refused.reasons and not target.sampled.exists():
         raise JobFailed(f"The engine refused every prompt. {refused.sentence}")
     return refused
 
 
+@dataclass(frozen=True)
+class Ask:
+    """A slot that an engine was asked to fill."""
+
+    slot: Slot
+    engine: Engine
+
+
 @dataclass
 class Session:
-    """One stretch of sampling from engines that are up; it ends when all is answered or an engine is lost."""
+    """One stretch of sampling from engines that are up.
+
+    It ends when all is answered, when no engine is left, or when one that was lost may be back.
+    """
 
     claim: Claim
     target: Target
     parameters: SamplingSettings
-    engines: Iterator[Engine]
-    pool: RequestPool[Slot, Completion]
+    fleet: Fleet
+    pool: RequestPool[Ask, Answer]
     refused: RefusedPrompts
     patience: Patience
-    trouble: str = ""
     last_beat: float = 0.0
 
     def run(self, slots: list[Slot]) -> None:
-        """Keep many requests in flight; after a loss, take in what still arrives and end."""
+        """Keep many requests in flight at each engine; at the end, take in what still arrives."""
         waiting = deque(slots)
-        while self.pool.in_flight or (waiting and not self.trouble):
-            while waiting and not self.trouble and self.pool.in_flight < settings.SAMPLING_CONCURRENCY:
-                self._ask(waiting.popleft())
+        while self.pool.in_flight or (waiting and not self._is_over):
+            while waiting and not self._is_over and (engine := self.fleet.free_engine()):
+                self._ask(waiting.popleft(), engine=engine)
             outcome = self.pool.next_outcome(timeout=TICK_SECONDS)
             again = self._take(outcome) if outcome is not None else None
             if again is not None:
                 waiting.appendleft(again)
             self._beat()
 
-    def _ask(self, slot: Slot) -> None:
+    @property
+    def _is_over(self) -> bool:
+        return self.fleet.is_gone or self.fleet.should_regroup
+
+    def _ask(self, slot: Slot, *, engine: Engine) -> None:
         if slot.prompt_id in self.refused.reasons:
             return
-        messages = Prompt.objects.values_list("messages", flat=True).get(pk=slot.prompt_id)
-        engine = next(self.engines)
-        self.pool.submit(slot, lambda: engine.sample(messages, parameters=self.parameters))
+        messages, content_hash = Prompt.objects.values_list("messages", "content_hash").get(pk=slot.prompt_id)
+        scored = self._needs_reference(content_hash)
+        self.fleet.began(engine)
+        self.pool.submit(
+            Ask(slot, engine),
+            lambda: engine.sample(messages, parameters=self.parameters, with_reference=scored),
+        )
 
-    def _take(self, outcome: Outcome[Slot, Completion]) -> Slot | None:
+    def _needs_reference(self, content_hash: str) -> bool:
+        """Return whether the pair of a prompt is chosen by margin; the reference's own margins are all 0."""
+        item = self.target.round
+        if item is None or item.pair_choice != MARGIN or self.target.policy.number == 0:
+            return False
+        if item.samples_per_prompt <= RESPONSES_PER_PAIR:
+            return False
+        key = choice_key(content_hash, round_number=item.number)
+        return not is_in_random_share(key, share=item.random_share)
+
+    def _take(self, outcome: Outcome[Ask, Answer]) -> Slot | None:
         """Store an answer; returns the slot when it is to be asked for once more."""
+        slot, engine = outcome.key.slot, outcome.key.engine
+        self.fleet.ended(engine)
         if outcome.answer is None:
-            self._note_failure(outcome.key, error=outcome.error)
-            return None
+            return self._note_failure(slot, engine=engine, error=outcome.error)
         self.patience.answered()
         new = self._response(outcome.answer)
-        stored = store_response(self.claim, target=self.target, slot=outcome.key, new=new)
-        resample = stored is Stored.IDENTICAL
-        return replace(outcome.key, resamples=outcome.key.resamples + 1) if resample else None
+        stored = store_response(self.claim, target=self.target, slot=slot, new=new)
+        return replace(slot, resamples=slot.resamples + 1) if stored is Stored.IDENTICAL else None
 
-    def _note_failure(self, slot: Slot, *, error: Exception | None) -> None:
+    def _note_failure(self, slot: Slot, *, engine: Engine, error: Exception | None) -> Slot | None:
+        """Note why an engine gave no answer; returns the slot when another engine is to be asked for it."""
         match error:
             case EngineRefused(status=status) if status in PROMPT_REFUSED:
                 self.refused.reasons[slot.prompt_id] = error.message
+                return None
             case EngineRefused(status=status) if status == MODEL_UNKNOWN:
-                self.trouble = str(error)
+                self.fleet.lose(engine, trouble=str(error))
             case EngineError(is_transient=True):
-                self.trouble = str(error)
+                self.fleet.lose(engine, trouble=str(error))
             case EngineError():
                 raise JobFailed(str(error)) from error
             case Exception():
                 raise error
+        return slot
 
-    def _response(self, completion: Completion) -> NewResponse:
+    def _response(self, answer: Answer) -> NewResponse:
+        completion = answer.completion
         return NewResponse(
             text=completion.text,
             prompt_token_ids=list(completion.prompt_token_ids),
@@ -180,6 +214,7 @@ class Session:
             logprobs=list(completion.logprobs),
             finish_reason=completion.finish_reason,
             settings=self.parameters.as_request(),
+            reference_logp=answer.reference_logp,
         )
 
     def _beat(self) -> None:

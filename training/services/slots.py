@@ -15,8 +15,9 @@ from django.db.models import Count, F, QuerySet
 
 from annotate.models import Pair, Prompt, Response, Split, Study
 from annotate.services.pairs import add_pair, add_response
-from training.models import Policy, Round, SampledResponse
+from training.models import ChosenPair, Policy, Round, SampledResponse
 from training.services.jobs import Claim, hold_claim, owned_job
+from training.services.pair_choice import Candidate, choose_pair
 
 RESPONSES_PER_PAIR = 2
 MOST_RESAMPLES = 3
@@ -68,6 +69,7 @@ class NewResponse:
     finish_reason: str
     settings: dict[str, Any]
     seed: int | None = None
+    reference_logp: float | None = None
 
 
 class Stored(Enum):
@@ -90,24 +92,23 @@ def missing_slots(target: Target) -> list[Slot]:
 
 
 def store_response(claim: Claim, *, target: Target, slot: Slot, new: NewResponse) -> Stored:
-    """Store a response in its slot and, when it completes a pair, the pair: in one fenced transaction.
+    """Store a response in its slot and, when it is the prompt's last, the pair: in one fenced transaction.
 
-    A response equal to its pair's other one is not stored, so that the slot is asked for again; after
+    A last response that leaves all of them equal is not stored, so that the slot is asked for again; after
     `MOST_RESAMPLES` it is stored without a pair. Raises AttemptSuperseded or JobCancelled.
     """
     with transaction.atomic():
         hold_claim(claim)
         if target.sampled.filter(prompt_id=slot.prompt_id, slot=slot.number).exists():
             return Stored.ALREADY_FILLED
-        other = _other_response(target, slot=slot)
-        same = other is not None and not differ(other.text, new.text)
-        if same and slot.resamples < MOST_RESAMPLES:
+        others = _others(target, slot=slot)
+        is_last = target.round is not None and len(others) == target.slots_per_prompt - 1
+        if is_last and slot.resamples < MOST_RESAMPLES and not any(differ(text, new.text) for text in others):
             return Stored.IDENTICAL
         prompt = Prompt.objects.select_related("study").get(pk=slot.prompt_id)
-        response = _keep(prompt, target=target, slot=slot, new=new)
-        if target.round and other is not None and not same:
-            first, second = (response, other) if slot.number == 0 else (other, response)
-            add_pair(prompt=prompt, response_a=first, response_b=second, batch=target.round.number)
+        _keep(prompt, target=target, slot=slot, new=new)
+        if is_last:
+            _add_pair_of(prompt, target=target)
         owned_job(claim).update(done=F("done") + 1)
     return Stored.KEPT
 
@@ -117,13 +118,53 @@ def differ(text: str, other: str) -> bool:
     return text.strip() != other.strip()
 
 
-def _other_response(target: Target, *, slot: Slot) -> Response | None:
-    """Return the response that this one forms a pair with, if it is there; held-out responses form none."""
+def _others(target: Target, *, slot: Slot) -> list[str]:
+    """Return the texts that are there for the prompt's other slots; held-out responses form no pair."""
     if target.round is None:
+        return []
+    sampled = target.sampled.filter(prompt_id=slot.prompt_id, slot__lt=target.slots_per_prompt)
+    return list(sampled.exclude(slot=slot.number).values_list("response__text", flat=True))
+
+
+def _add_pair_of(prompt: Prompt, *, target: Target) -> Pair | None:
+    """Make the pair of a prompt whose slots are all filled; None when its responses are all the same."""
+    assert target.round is not None
+    sampled = target.sampled.filter(prompt=prompt, slot__lt=target.slots_per_prompt)
+    rows = {row.slot: row for row in sampled.select_related("response")}
+    choice = choose_pair(
+        [_candidate(row) for row in rows.values()],
+        rule=target.round.pair_choice,
+        random_share=target.round.random_share,
+        key=choice_key(prompt.content_hash, round_number=target.round.number),
+    )
+    if choice is None:
         return None
-    sampled = target.sampled.filter(prompt_id=slot.prompt_id).exclude(slot=slot.number)
-    first = sampled.select_related("response").first()
-    return first.response if first else None
+    pair = add_pair(
+        prompt=prompt,
+        response_a=rows[choice.first].response,
+        response_b=rows[choice.second].response,
+        batch=target.round.number,
+    )
+    if target.slots_per_prompt > RESPONSES_PER_PAIR:
+        ChosenPair.objects.create(
+            pair=pair, rule=choice.rule, candidates=choice.candidates, margin=choice.margin
+        )
+    return pair
+
+
+def choice_key(content_hash: str, *, round_number: int) -> str:
+    """Return what fixes the draws about a prompt in a round."""
+    return f"{content_hash}:{round_number}"
+
+
+def _candidate(row: SampledResponse) -> Candidate:
+    known = row.reference_logp is not None
+    return Candidate(
+        slot=row.slot,
+        text=row.response.text,
+        tokens=len(row.token_ids),
+        log_ratio=sum(row.logprobs) - row.reference_logp if known else None,
+    )
 
 
 def _keep(prompt: Prompt, *, target: Target, slot: Slot, new: NewResponse) -> Response:
@@ -139,39 +180,32 @@ def _keep(prompt: Prompt, *, target: Target, slot: Slot, new: NewResponse) -> Re
         prompt_token_ids=new.prompt_token_ids,
         token_ids=new.token_ids,
         logprobs=new.logprobs,
+        reference_logp=new.reference_logp,
         finish_reason=new.finish_reason,
     )
     return response
 
 
 def prompts_without_pair(round: Round) -> QuerySet[Prompt]:
-    """Return the prompts whose two responses are stored but form no pair."""
+    """Return the prompts whose responses are all stored but form no pair."""
     paired = Pair.objects.filter(study_id=round.study_id, batch=round.number, purpose=Pair.Purpose.TRAIN)
     complete = (
-        SampledResponse.objects.filter(round=round)
+        SampledResponse.objects.filter(round=round, slot__lt=round.samples_per_prompt)
         .values("prompt")
         .annotate(responses=Count("pk"))
-        .filter(responses=RESPONSES_PER_PAIR)
+        .filter(responses=round.samples_per_prompt)
         .values("prompt")
     )
     return Prompt.objects.filter(pk__in=complete).exclude(pk__in=paired.values("prompt"))
 
 
 def pair_up(claim: Claim, *, target: Target) -> int:
-    """Make the pairs whose two different responses are stored without one; returns how many."""
+    """Make the pairs whose responses are all stored, and differ, without one; returns how many."""
     if target.round is None:
         return 0
     made = 0
     for prompt in prompts_without_pair(target.round).select_related("study"):
-        first, second = target.sampled.filter(prompt=prompt).order_by("slot").select_related("response")
-        if differ(first.response.text, second.response.text):
-            with transaction.atomic():
-                hold_claim(claim)
-                add_pair(
-                    prompt=prompt,
-                    response_a=first.response,
-                    response_b=second.response,
-                    batch=target.round.number,
-                )
-            made += 1
+        with transaction.atomic():
+            hold_claim(claim)
+            made += _add_pair_of(prompt, target=target) is not None
     return made

@@ -13,7 +13,7 @@ from annotate.services.audit import record_audit
 from annotate.services.pairs import add_pair, add_response
 from annotate.services.prompts import import_prompts
 from training.models import Job, Round, SampledResponse, Trial, TrialAnswer
-from training.services.slots import RESPONSES_PER_PAIR, differ
+from training.services.slots import differ
 from training.services.trials import TrialRefused
 from training.serving.client import Message
 
@@ -120,8 +120,9 @@ def check_sampled(prompt: Prompt | None, *, round: Round) -> None:
     if prompt is None:
         return
     sampling = Job.objects.filter(round=round, kind=Job.Kind.SAMPLING)
-    filled = SampledResponse.objects.filter(round=round, prompt=prompt, slot__lt=RESPONSES_PER_PAIR).count()
-    if filled < RESPONSES_PER_PAIR and any(job.is_active for job in sampling):
+    wanted = round.samples_per_prompt
+    filled = SampledResponse.objects.filter(round=round, prompt=prompt, slot__lt=wanted).count()
+    if filled < wanted and any(job.is_active for job in sampling):
         raise TrialRefused(f"Round {round.number} is still sampling this prompt; try again in a minute.")
 
 
