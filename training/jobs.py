@@ -18,6 +18,7 @@ from training.services.jobs import (
 )
 from training.services.merging import merge_policy
 from training.services.publishing import run_and_publish
+from training.services.reference_logps import compute_reference
 from training.services.sampling import sample_heldout, sample_round
 from training.services.scoring import score_policy
 
@@ -29,6 +30,7 @@ SERVICES: dict[str, Callable[[Claim], None]] = {
     Job.Kind.HELDOUT: sample_heldout,
     Job.Kind.RUN: run_and_publish,
     Job.Kind.SCORING: score_policy,
+    Job.Kind.REFERENCE: compute_reference,
     Job.Kind.MERGE: merge_policy,
 }
 

@@ -20,6 +20,7 @@ CONSEQUENCES = {
     Job.Kind.HELDOUT: "Responses that exist stay; the comparison lacks the rest until you retry.",
     Job.Kind.RUN: "No policy comes of this run. Labels and settings stay; the run can be started again.",
     Job.Kind.SCORING: "The comparison lacks implicit rewards until you retry.",
+    Job.Kind.REFERENCE: "Nothing is lost: training computes the rest itself, and takes that much longer.",
     Job.Kind.MERGE: "No merged model comes of it; the adapter stays, and the job can be retried.",
 }
 
@@ -27,6 +28,7 @@ CONSEQUENCES = {
 RETRIED_IN = {
     Job.Kind.SAMPLING: (Round.State.COLLECTING,),
     Job.Kind.RUN: (Round.State.TRAINING, Round.State.TRAINED),
+    Job.Kind.REFERENCE: (Round.State.COLLECTING,),
 }
 
 
@@ -156,6 +158,8 @@ def job_title(job: Job) -> str:
             return f"Training in round {job.run.round.number}, run {job.run.number}"
         case Job.Kind.SCORING if job.policy:
             return f"Scoring {in_a_sentence(job.policy)}"
+        case Job.Kind.REFERENCE if job.round:
+            return f"Reference log-probs of round {job.round.number}"
         case Job.Kind.MERGE if job.policy:
             return f"Merging {in_a_sentence(job.policy)} into its base"
     return job.get_kind_display()

@@ -23,6 +23,7 @@ QUEUE_OF_KIND = {
     Job.Kind.HELDOUT: "sampling",
     Job.Kind.RUN: "training",
     Job.Kind.SCORING: "training",
+    Job.Kind.REFERENCE: "training",
     Job.Kind.MERGE: "training",
 }
 # People wait for a round's pairs and for its policy, not in the same way for held-out responses and scores.

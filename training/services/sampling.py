@@ -25,6 +25,7 @@ from training.services.evaluation_pairs import ask_for_evaluation
 from training.services.fleet import Fleet
 from training.services.jobs import Claim, JobFailed, MadeWay, finish_attempt, heartbeat
 from training.services.pair_choice import MARGIN, is_in_random_share
+from training.services.reference_logps import create_reference_job
 from training.services.request_pool import Outcome, RequestPool
 from training.services.scoring import create_scoring_job
 from training.services.slots import (
@@ -62,6 +63,7 @@ def sample_round(claim: Claim) -> None:
     with transaction.atomic():
         finish_attempt(claim, message=refused.sentence)
         Round.objects.filter(pk=opened.pk).update(pairs_dropped=prompts_without_pair(opened).count())
+        create_reference_job(round=opened)
 
 
 def sample_heldout(claim: Claim) -> None:
