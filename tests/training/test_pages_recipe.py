@@ -58,6 +58,7 @@ def test_saving_the_page_as_it_is_changes_no_digit(world: PageWorld) -> None:
         ("epochs", "1.5", "Epochs must be a whole number; 1 to 3 is usual."),
         ("epochs", "0", "Epochs = 0 must lie between 1 and 100"),
         ("max_new_tokens", "4096", "does not fit into a maximum length of 2048"),
+        ("samples_per_prompt", "1", "Responses per prompt = 1 must lie between 2 and 16"),
         ("lora_r", "65", "LoRA rank = 65 must lie between 1 and 64"),
         ("base_model", "/no/such/folder", "/no/such/folder"),
     ],
@@ -78,6 +79,51 @@ def test_bad_value_is_refused_beside_its_field_and_nothing_is_saved(
 def test_low_beta_is_saved_with_a_warning(world: PageWorld) -> None:
     response = world.lead.post(world.url("recipe/"), typed(world, beta="0.01"), follow=True)
     assert "β = 0.01 is low; below 0.05 the policy may collapse, 0.1 is usual." in response.content.decode()
+
+
+def preview(world: PageWorld, **changes: str) -> str:
+    answer = world.lead.get(world.url("recipe/"), {**typed(world, **changes), "preview": "1"})
+    assert answer.status_code == 200
+    return " ".join(answer.content.decode().split())
+
+
+def test_typed_values_are_warned_of_before_they_are_saved(world: PageWorld) -> None:
+    assert "β = 0.01 is low; below 0.05 the policy may collapse" in preview(world, beta="0.01")
+    assert "Temperature = 0.1 gives nearly the same response twice" in preview(world, temperature="0.1")
+    assert "is not an estimate of KL" in preview(world, top_p="0.9")
+    assert "notice-warning" not in preview(world)
+    assert Recipe.objects.get(study=world.study).beta == 0.1
+
+
+def test_typed_values_that_cannot_work_say_so_at_once(world: PageWorld) -> None:
+    assert "Epochs = 0 must lie between 1 and 100" in preview(world, epochs="0")
+    assert "loss dpo" in preview(world, gamma="1")
+
+
+def test_preview_counts_responses_and_the_pairs_that_are_chosen(world: PageWorld) -> None:
+    said = preview(world, samples_per_prompt="4", pair_choice="length", random_share="0.25")
+    assert "16 responses" in said
+    assert "to 4 prompts: about 3 pairs chosen, 1 at random" in said
+    assert "to choose between pairs, draw 4 or more" in preview(world, pair_choice="margin")
+
+
+def test_pair_choice_and_its_random_share_are_saved(world: PageWorld) -> None:
+    world.lead.post(
+        world.url("recipe/"), typed(world, samples_per_prompt="4", pair_choice="margin", random_share="0.3")
+    )
+    recipe = Recipe.objects.get(study=world.study)
+    assert (recipe.samples_per_prompt, recipe.pair_choice, recipe.random_share) == (4, "margin", 0.3)
+    refused = world.lead.post(world.url("recipe/"), typed(world, random_share="0"))
+    assert "Random share = 0 must lie between 0.05 and 1; 0.25 is usual." in error_beside(
+        refused.content.decode(), "random_share"
+    )
+
+
+def test_every_number_says_its_range_or_what_is_usual(world: PageWorld) -> None:
+    html = world.lead.get(world.url("recipe/")).content.decode()
+    assert "From 0.05 to 1; usual: 0.25." in html
+    assert "below 0.05 the reference hardly counts" in html
+    assert "20\N{NO-BREAK SPACE}% compare policies blindly" in html
 
 
 def test_base_model_is_fixed_once_a_round_is_open(world: PageWorld) -> None:

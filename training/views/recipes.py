@@ -1,3 +1,5 @@
+from typing import Any
+
 from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
@@ -6,14 +8,19 @@ from django.views.decorators.http import require_http_methods
 
 from annotate.access import study_access
 from annotate.models import Role
+from training.models import Recipe
 from training.recipe_form import RecipeForm, recipe_values
-from training.services.recipes import recipe_warnings, update_recipe
+from training.selectors.recipe_page import queue_shares, recipe_preview, typed_recipe
+from training.services.recipes import update_recipe
 
 
 @require_http_methods(["GET", "POST"])
 def recipe_edit(request: HttpRequest, slug: str) -> HttpResponse:
+    """The recipe's form; `?preview=1` answers with what the typed values come to."""
     access = study_access(request, slug, Role.LEAD)
     recipe = access.study.recipe
+    if request.GET.get("preview"):
+        return render(request, "training/_recipe_preview.html", preview_of(RecipeForm(request.GET), recipe))
     form = RecipeForm(request.POST or None, initial=recipe_values(recipe))
     if request.method == "POST" and form.is_valid():
         try:
@@ -23,5 +30,19 @@ def recipe_edit(request: HttpRequest, slug: str) -> HttpResponse:
         else:
             messages.success(request, "The recipe is saved. Rounds and runs that start from now on use it.")
             return redirect("recipe-edit", slug)
-    context = {**access.context("settings"), "form": form, "warnings": recipe_warnings(recipe)}
+    context = {
+        **access.context("settings"),
+        "form": form,
+        "preview": recipe_preview(recipe),
+        "shares": queue_shares(access.study),
+        "can_learn": not access.study.rounds.exists(),
+    }
     return render(request, "training/recipe_edit.html", context, status=422 if form.errors else 200)
+
+
+def preview_of(form: RecipeForm, recipe: Recipe) -> dict[str, Any]:
+    """Return what the typed values come to; of values out of range, what is wrong with them."""
+    if not form.is_valid():
+        faults = [error for errors in form.errors.values() for error in errors]
+        return {"preview": None, "faults": faults}
+    return {"preview": recipe_preview(typed_recipe(recipe, values=form.cleaned_data)), "faults": []}
