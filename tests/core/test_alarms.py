@@ -1,4 +1,5 @@
-"""What the gate says of runs that really went wrong: a learning rate of 1e-1, and one that moves nothing."""
+"""What gate and trainer say of runs that went wrong: a learning rate of 1e-1, one that moves nothing, a judge
+who only wants the longer answer."""
 
 import json
 from pathlib import Path
@@ -6,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.core.support import config, example, write_run
+from training.core.alarms import step_alarms
 from training.core.run.config import read_config
 from training.core.run.directory import RunDirectory, ScoreExample, write_run_directory
-from training.core.run.records import RunResult
+from training.core.run.records import RunResult, read_metrics
 from training.core.stages.dpo import run_dpo
 from training.core.stages.score import run_score
 from training.evaluation.gate import Evidence, Gate, Thresholds, gate_of
@@ -20,6 +22,20 @@ EXAMPLES = [example(number) for number in range(6)]
 
 def result_of(run: RunDirectory) -> RunResult:
     return RunResult.from_json(json.loads(run.result.read_text()))
+
+
+def kinds(sentences: tuple[str, ...]) -> set[str]:
+    return {sentence.partition(":")[0] for sentence in sentences}
+
+
+def said_while_training(run: RunDirectory) -> set[str]:
+    """The kinds of alarms that a page shows after some step of the run."""
+    steps = list(read_metrics(run.metrics))
+    seen = (
+        step_alarms(steps[0], steps[max(0, end - 10) : end], pairs_per_step=2)
+        for end in range(1, len(steps) + 1)
+    )
+    return set().union(*map(kinds, seen))
 
 
 def gate_after(path: Path, *, base: Path, learning_rate: float) -> Gate:
@@ -48,12 +64,40 @@ def gate_after(path: Path, *, base: Path, learning_rate: float) -> Gate:
 def test_a_learning_rate_of_a_tenth_fails_as_diverged_or_displaced(tmp_path: Path, base_folder: Path) -> None:
     failures = " ".join(gate_after(tmp_path, base=base_folder, learning_rate=1e-1).failures)
     assert "diverged" in failures or "displacement" in failures, failures
+    run = RunDirectory(tmp_path / "run")
+    assert kinds(result_of(run).warnings) & {"divergence", "likelihood displacement", "distance"}
+    assert said_while_training(run) & {"divergence", "likelihood displacement", "distance"}
 
 
 def test_a_run_that_moves_nothing_fails_as_such(tmp_path: Path, base_folder: Path) -> None:
     gate = gate_after(tmp_path, base=base_folder, learning_rate=1e-9)
     assert ["changes nothing" in failure for failure in gate.failures] == [True]
+    assert kinds(result_of(RunDirectory(tmp_path / "run")).warnings) == {"no change"}
 
 
-def test_a_usual_run_fails_nothing(tmp_path: Path, base_folder: Path) -> None:
+def test_a_usual_run_fails_nothing_and_lists_its_examples_by_margin(
+    tmp_path: Path, base_folder: Path
+) -> None:
     assert gate_after(tmp_path, base=base_folder, learning_rate=1e-4).failures == ()
+    run = RunDirectory(tmp_path / "run")
+    ranked = [json.loads(line) for line in run.contradictions.read_text().splitlines()]
+    margins = [line["margin_after"] for line in ranked]
+    assert margins == sorted(margins)
+    assert {line["id"] for line in ranked} == {item.id for item in EXAMPLES}
+    assert sum(margin < 0 for margin in margins) / len(margins) == result_of(run).train_contradicted
+    assert "no change" not in kinds(result_of(run).warnings) | said_while_training(run)
+
+
+def test_a_judge_who_only_wants_the_longer_answer_is_told_by_the_margins(
+    tmp_path: Path, base_folder: Path
+) -> None:
+    words = ["river", "because", "small", "often", "light", "never", "house", "idea", "blue", "sings"]
+
+    def answer(length: int) -> tuple[dict[str, str], ...]:
+        return ({"role": "assistant", "content": " ".join((words * 3)[:length])},)
+
+    examples = [example(number, chosen=answer(4 + number % 12), rejected=answer(3)) for number in range(24)]
+    run = write_run(tmp_path, base=base_folder, examples=examples, optimizer={"learning_rate": 1e-3})
+    run_dpo(run, config=read_config(run.config))
+    assert "length" in kinds(result_of(run).warnings)
+    assert result_of(run).length_margin_correlation == pytest.approx(1, abs=0.3)

@@ -1,11 +1,12 @@
 """What the figures warn of, from looks made up for the purpose."""
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
 from tests.core.support import random_pair
+from training.core.alarms import step_alarms
 from training.core.diagnostics import (
     Course,
     Look,
@@ -13,7 +14,9 @@ from training.core.diagnostics import (
     figures_of,
     length_margin_correlation,
     warnings_of,
+    worst_loss,
 )
+from training.core.run.records import StepMetrics
 from training.core.stages.preparation import truncated_share
 
 
@@ -31,9 +34,11 @@ def course(looks: list[Look], **changes: object) -> Course:
     made = Course(
         margin_before=0.0,
         chosen_before=0.0,
+        rejected_before=0.0,
         after=figures_of(looks),
         pairs=len(looks),
         loss_first=math.log(2),
+        loss_worst=math.log(2),
         first_loss_expected=math.log(2),
         truncated_share=0.0,
     )
@@ -102,3 +107,52 @@ def test_completions_without_an_end_token_are_counted() -> None:
     pair = random_pair(prompt=3, chosen=4, rejected=4)
     ended = replace(pair, chosen=(1, 2, 257), rejected=(1, 257))
     assert truncated_share([pair, ended], end_tokens=frozenset({257})) == 0.5
+
+
+def test_a_loss_that_rises_far_above_its_start_is_divergence() -> None:
+    usual = [look(side(0.1), side(0.0))]
+    (said,) = warnings_of(course(usual, loss_worst=1.5))
+    assert said.startswith("divergence: the loss rose from 0.693 to 1.5; the learning rate is too high")
+    assert not warnings_of(course(usual, loss_worst=1.3))
+    assert not warnings_of(course(usual, loss_worst=None))
+    assert worst_loss([0.7, 9.0, 0.7, 0.7]) == pytest.approx((0.7 + 9.0 + 0.7) / 3)
+    assert worst_loss([0.7, 9.0]) is None
+
+
+def test_a_policy_that_says_its_texts_as_before_has_not_changed() -> None:
+    (said,) = warnings_of(course([look(side(0.00005), side(-0.00002))]))
+    assert said.startswith("no change: the policy says its training texts as it did before (+5.0e-05")
+    moved = [look(side(0.3), side(0.2))]
+    assert not warnings_of(course(moved))
+    assert warnings_of(course(moved, chosen_before=0.3, rejected_before=0.2))[0].startswith("no change")
+    assert not warnings_of(course(moved, chosen_before=None, rejected_before=None))
+
+
+def step(number: int, **figures: float) -> StepMetrics:
+    names = {field.name: 0.0 for field in fields(StepMetrics)}
+    return StepMetrics(**{**names, "loss": 0.69, **figures, "step": number})  # type: ignore[arg-type]
+
+
+def alarms(**figures: float) -> list[str]:
+    """The kinds of alarms after 20 steps that all have these figures."""
+    steps = [step(number, **figures) for number in range(11, 21)]
+    return [said.partition(":")[0] for said in step_alarms(step(1), steps, pairs_per_step=8)]
+
+
+@pytest.mark.parametrize(
+    ("figures", "kinds"),
+    [
+        ({"log_ratio_per_token_chosen": 0.1}, []),
+        ({"log_ratio_per_token_chosen": 0.1, "loss": 1.5}, ["divergence"]),
+        ({}, ["no change"]),
+        ({"log_ratio_per_token_chosen": -0.1, "rewards_margins": 0.2}, ["likelihood displacement"]),
+        ({"log_ratio_per_token_chosen": 0.1, "length_margin_correlation": 0.8}, ["length"]),
+        ({"log_ratio_per_token_chosen": 0.1, "kl_per_token": 0.6}, ["distance"]),
+    ],
+)
+def test_the_latest_steps_say_what_the_end_would(figures: dict[str, float], kinds: list[str]) -> None:
+    assert alarms(**figures) == kinds
+
+
+def test_two_steps_are_too_few_for_an_alarm() -> None:
+    assert step_alarms(step(1), [step(2, loss=9.0), step(3, loss=9.0)], pairs_per_step=8) == ()

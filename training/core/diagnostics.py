@@ -19,6 +19,12 @@ LENGTH_PAIRS = 20
 FIRST_LOSS_NOISE = 0.05
 MOSTLY = 0.5
 FAR_PER_TOKEN = 0.5
+# A loss this many times that of the start (or ln 2, that of knowing nothing) has come apart.
+DIVERGED = 2.0
+# So many steps make up a loss that is compared: one bad batch is no divergence.
+DIVERGED_STEPS = 3
+# Nats per token by which nothing is called changed.
+UNCHANGED = 1e-4
 
 
 @dataclass(frozen=True)
@@ -93,15 +99,18 @@ def length_margin_correlation(looks: Sequence[Look]) -> float | None:
 class Course:
     """What the warnings look at: all examples before the first step and after the last, and the first loss.
 
-    `margin_before` and `chosen_before` (h per token, None without a reference) are of before the first step;
-    `first_loss_expected` is what the first step's loss must be when nothing has been trained yet.
+    `margin_before`, `chosen_before` and `rejected_before` (h per token, None without a reference) are of
+    before the first step; `loss_worst` is the highest mean of some steps in a row, None when there were too
+    few; `first_loss_expected` is what the first step's loss must be when nothing has been trained yet.
     """
 
     margin_before: float
     chosen_before: float | None
+    rejected_before: float | None
     after: Figures
     pairs: int
     loss_first: float
+    loss_worst: float | None
     first_loss_expected: float | None
     truncated_share: float
 
@@ -111,6 +120,8 @@ def warnings_of(course: Course) -> tuple[str, ...]:
     return tuple(
         sentence
         for sentence in (
+            diverged(first=course.loss_first, now=course.loss_worst),
+            _unchanged(course),
             _displacement(course),
             _length(course),
             _far(course),
@@ -121,21 +132,66 @@ def warnings_of(course: Course) -> tuple[str, ...]:
     )
 
 
-def _displacement(course: Course) -> str:
-    grown = _difference(course.after.rewards_margins, course.margin_before)
-    change = _difference(course.after.log_ratio_per_token_chosen, course.chosen_before)
-    if grown is None or change is None or grown <= 0 or change > DISPLACED:
+def worst_loss(losses: Sequence[float]) -> float | None:
+    """The highest mean of `DIVERGED_STEPS` losses in a row, None when there are fewer."""
+    windows = range(len(losses) - DIVERGED_STEPS + 1)
+    return max((fmean(losses[start : start + DIVERGED_STEPS]) for start in windows), default=None)
+
+
+def diverged(*, first: float, now: float | None) -> str:
+    """What a loss that has come apart is told with, or nothing."""
+    if now is None or now <= DIVERGED * max(first, math.log(2)):
         return ""
     return (
-        f"likelihood displacement: the margin grew by {grown:.3g}, yet the chosen completions became less "
+        f"divergence: the loss rose from {first:.3g} to {now:.3g}; the learning rate is too high, "
+        "a tenth of it is a good next try"
+    )
+
+
+def _unchanged(course: Course) -> str:
+    chosen = _difference(course.after.log_ratio_per_token_chosen, course.chosen_before)
+    rejected = _difference(course.after.log_ratio_per_token_rejected, course.rejected_before)
+    if chosen is None or rejected is None:
+        return ""
+    return unchanged(chosen=chosen, rejected=rejected)
+
+
+def unchanged(*, chosen: float, rejected: float) -> str:
+    """What training that moves nothing is told with, or nothing; changes of h in nats per token."""
+    if max(abs(chosen), abs(rejected)) >= UNCHANGED:
+        return ""
+    return (
+        "no change: the policy says its training texts as it did before "
+        f"({chosen:+.1e} and {rejected:+.1e} nats a token); "
+        "the learning rate is too low, or the run too short"
+    )
+
+
+def _displacement(course: Course) -> str:
+    return displaced(
+        margin=_difference(course.after.rewards_margins, course.margin_before),
+        chosen=_difference(course.after.log_ratio_per_token_chosen, course.chosen_before),
+    )
+
+
+def displaced(*, margin: float | None, chosen: float | None) -> str:
+    """What likelihood displacement is told with, or nothing; changes since the start, `chosen` per token."""
+    if margin is None or chosen is None or margin <= 0 or chosen > DISPLACED:
+        return ""
+    return (
+        f"likelihood displacement: the margin grew by {margin:.3g}, yet the chosen completions became less "
         "likely "
-        f"({change:+.3f} nats a token); a lower learning rate, fewer epochs or nll_alpha = 0.2 help"
+        f"({chosen:+.3f} nats a token); a lower learning rate, fewer epochs or nll_alpha = 0.2 help"
     )
 
 
 def _length(course: Course) -> str:
-    correlation = course.after.length_margin_correlation
-    if correlation is None or course.pairs < LENGTH_PAIRS or abs(correlation) < LENGTH_CORRELATION:
+    return follows_length(course.after.length_margin_correlation, pairs=course.pairs)
+
+
+def follows_length(correlation: float | None, *, pairs: int) -> str:
+    """What a margin that follows the difference in length is told with, or nothing."""
+    if correlation is None or pairs < LENGTH_PAIRS or abs(correlation) < LENGTH_CORRELATION:
         return ""
     wanted = "longer" if correlation > 0 else "shorter"
     return (
@@ -147,7 +203,11 @@ def _length(course: Course) -> str:
 
 
 def _far(course: Course) -> str:
-    distance = course.after.kl_per_token
+    return far(course.after.kl_per_token)
+
+
+def far(distance: float | None) -> str:
+    """What a policy far from its reference is told with, or nothing; nats per token."""
     if distance is None or distance < FAR_PER_TOKEN:
         return ""
     return (

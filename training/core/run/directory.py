@@ -36,6 +36,10 @@ class RunDirectory:
         return self.path / "receipt.json"
 
     @property
+    def contradictions(self) -> Path:
+        return self.path / "contradictions.jsonl"
+
+    @property
     def metrics(self) -> Path:
         return self.path / "metrics.jsonl"
 

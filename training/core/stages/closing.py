@@ -7,12 +7,13 @@ from dataclasses import asdict, replace
 from statistics import fmean
 from typing import Any
 
-from training.core.diagnostics import Course, Look, figures_of, warnings_of
+from training.core.diagnostics import Course, Look, figures_of, warnings_of, worst_loss
 from training.core.model.loading import ADAPTER_WEIGHTS, parent_sha256
 from training.core.progress import say
 from training.core.run.adapter import make_probe, write_adapter
 from training.core.run.card import preference_card
 from training.core.run.checkpoints import Position, load_best
+from training.core.run.directory import RunDirectory
 from training.core.run.files import (
     read_json_lines,
     sha256_of_file,
@@ -68,6 +69,7 @@ def _write(
 ) -> None:
     figures = figures_of(looks)
     write_margins(job, looks=looks)
+    write_contradictions(job.run)
     warnings = lost + warnings_of(_course(job, looks=looks, after=figures))
     result = _result(job, position=position, figures=figures)
     result = replace(
@@ -104,17 +106,36 @@ def write_margins(job: DpoRun, *, looks: Sequence[Look]) -> None:
     write_json_lines(job.run.margins, values=completed())
 
 
+def write_contradictions(run: RunDirectory) -> None:
+    """Write contradictions.jsonl: every example's margin before and after, the most contradicted ones first.
+
+    It has no log-ratios and is sorted, so that a reader who wants some of the first reads little.
+    """
+    starts = [record for record in read_margins(run.margins) if record.epoch == 0]
+    ranked = sorted(starts, key=lambda record: record.margin_after or 0.0)
+    write_json_lines(
+        run.contradictions,
+        values=(
+            {"id": record.id, "margin_before": record.margin_before, "margin_after": record.margin_after}
+            for record in ranked
+        ),
+    )
+
+
 def _course(job: DpoRun, *, looks: Sequence[Look], after: Figures) -> Course:
     start = [record for record in read_margins(job.run.margins) if record.epoch == 0]
     chosen = [fmean(record.h_chosen) for record in start if record.h_chosen]
+    rejected = [fmean(record.h_rejected) for record in start if record.h_rejected]
     reference = job.data.references is not None
-    first = next(read_metrics(job.run.metrics))
+    losses = [step.loss for step in read_metrics(job.run.metrics)]
     return Course(
         margin_before=fmean(record.margin_before for record in start),
         chosen_before=(fmean(chosen) if chosen else 0.0) if reference else None,
+        rejected_before=(fmean(rejected) if rejected else 0.0) if reference else None,
         after=after,
         pairs=len(looks),
-        loss_first=first.loss,
+        loss_first=losses[0],
+        loss_worst=worst_loss(losses),
         first_loss_expected=job.data.loss_at_start(job.plan.batch(0)) if job.fresh else None,
         truncated_share=job.truncated_share,
     )

@@ -1,0 +1,60 @@
+"""What the steps so far of a preference run warn of, while it still goes on. No torch.
+
+The sentences are those of `diagnostics.warnings_of`, which looks at every example when the run has ended.
+"""
+
+from collections.abc import Callable, Sequence
+from statistics import fmean
+
+from training.core.diagnostics import (
+    DIVERGED_STEPS,
+    displaced,
+    diverged,
+    far,
+    follows_length,
+    unchanged,
+)
+from training.core.run.records import StepMetrics
+
+# A run that has gone so far has left its warm-up behind and should have moved something.
+STEPS_TO_MOVE = 10
+
+
+def step_alarms(first: StepMetrics, recent: Sequence[StepMetrics], *, pairs_per_step: int) -> tuple[str, ...]:
+    """What the latest steps, in order, warn of beside the run's first one; a sentence each."""
+    if len(recent) < DIVERGED_STEPS:
+        return ()
+    chosen = _change(first, recent, lambda step: step.log_ratio_per_token_chosen)
+    found = (
+        diverged(first=first.loss, now=fmean(step.loss for step in recent[-DIVERGED_STEPS:])),
+        _moves_nothing(first, recent),
+        displaced(margin=_change(first, recent, lambda step: step.rewards_margins), chosen=chosen),
+        follows_length(
+            _mean(recent, lambda step: step.length_margin_correlation), pairs=pairs_per_step * len(recent)
+        ),
+        far(_mean(recent, lambda step: step.kl_per_token)),
+    )
+    return tuple(sentence for sentence in found if sentence)
+
+
+def _moves_nothing(first: StepMetrics, recent: Sequence[StepMetrics]) -> str:
+    """Only a fresh policy is known to start at 0 for every text; others differ from batch to batch."""
+    starts_at_reference = first.log_ratio_per_token_chosen == 0 == first.log_ratio_per_token_rejected
+    if not starts_at_reference or recent[-1].step < STEPS_TO_MOVE:
+        return ""
+    return unchanged(
+        chosen=max((step.log_ratio_per_token_chosen or 0.0 for step in recent), key=abs),
+        rejected=max((step.log_ratio_per_token_rejected or 0.0 for step in recent), key=abs),
+    )
+
+
+def _mean(steps: Sequence[StepMetrics], value: Callable[[StepMetrics], float | None]) -> float | None:
+    known = [number for number in map(value, steps) if number is not None]
+    return fmean(known) if known else None
+
+
+def _change(
+    first: StepMetrics, recent: Sequence[StepMetrics], value: Callable[[StepMetrics], float | None]
+) -> float | None:
+    start, now = value(first), _mean(recent, value)
+    return None if start is None or now is None else now - start
