@@ -22,6 +22,9 @@ def parse_arguments() -> argparse.Namespace:
         "--home", type=Path, help="scratch STUDIO_HOME (default: $STUDIO_HOME, else var/loop)"
     )
     parser.add_argument(
+        "--sweep", type=int, default=2, help="the round in which other values of β are tried too (2; 0: none)"
+    )
+    parser.add_argument(
         "--keep",
         action="store_true",
         help="open one more round for people to label, and leave the home to them: no later loop empties it",
@@ -58,7 +61,11 @@ def main() -> int:
             from dpo_studio.loop import journey  # its models need Django set up
 
             journey.go_around(
-                port=arguments.port, rounds=arguments.rounds, rule=arguments.rule, output=output
+                port=arguments.port,
+                rounds=arguments.rounds,
+                rule=arguments.rule,
+                output=output,
+                sweep=arguments.sweep,
             )
             if arguments.keep:
                 journey.leave_a_round_open(port=arguments.port)

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -35,6 +36,7 @@ def running_product(*, home: Path, port: int) -> Iterator[None]:
 @contextmanager
 def started_product(*, home: Path, port: int) -> Iterator[None]:
     """Start every process in `home` as it is. Raises LoopFailed when the web does not answer."""
+    check_port(port)
     with (home / "up.log").open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "dpo_studio.processes", "up"],
@@ -67,6 +69,16 @@ def prepare_scratch_home(home: Path) -> None:
         shutil.rmtree(home)
     home.mkdir(parents=True, exist_ok=True)
     marker.touch()
+
+
+def check_port(port: int) -> None:
+    """Raise LoopFailed when something listens there already: it would be taken for the product."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise LoopFailed(f"port = {port} is taken ({error}); name another one with PORT.") from error
 
 
 def keep_home(home: Path) -> None:
