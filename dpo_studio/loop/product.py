@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-START_SECONDS = 60
+START_SECONDS = 240
 STOP_SECONDS = 40
 SCRATCH_MARKER = "loop-scratch"
 
