@@ -1,6 +1,7 @@
 """The curves of a run, read from the metrics file of its run directory."""
 
 import json
+import os
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 from django.conf import settings
 
+from training.core.run.records import StepMetrics
 from training.models import Run
 
 METRICS_FILE = "metrics.jsonl"
@@ -21,9 +23,14 @@ SERIES = (
     "log_ratio_per_token/rejected",
     "logps/chosen",
     "logps/rejected",
+    "kl_per_token",
+    "length_margin_correlation",
     "grad_norm",
     "learning_rate",
 )
+# Lines are under a kilobyte; this holds the last ten of them and some evaluations between.
+TAIL_BYTES = 24_000
+RECENT_STEPS = 10
 
 
 @dataclass(frozen=True)
@@ -87,3 +94,20 @@ def finite(value: Any) -> float | None:
 
 def not_finite(value: Any) -> bool:
     return isinstance(value, float) and not isfinite(value)
+
+
+def latest_steps(run: Run) -> list[StepMetrics]:
+    """Return the run's first step and its latest ones, in order; reads the ends of the file alone."""
+    try:
+        with (run_directory(run) / METRICS_FILE).open("rb") as file:
+            first = file.readline()
+            file.seek(max(len(first), os.fstat(file.fileno()).st_size - TAIL_BYTES))
+            tail = file.read().decode("utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+    rows = {
+        row["step"]: row for line in tail if (row := parsed(line)) and finite(row.get("loss")) is not None
+    }
+    recent = [rows[step] for step in sorted(rows)][-RECENT_STEPS:]
+    start = parsed(first.decode("utf-8", errors="replace"))
+    return [StepMetrics.from_json(row) for row in ([start] if start else []) + recent]

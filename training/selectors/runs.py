@@ -5,8 +5,10 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+from training.core.alarms import step_alarms
+from training.core.run.config import OptimizerSettings
 from training.models import Run
-from training.selectors.metrics import run_directory
+from training.selectors.metrics import latest_steps, run_directory
 
 LOG_FILE = "train.log"
 LOG_TAIL_BYTES = 16_000
@@ -29,21 +31,53 @@ class Setting:
 
 
 @dataclass(frozen=True)
+class Alarm:
+    """What goes, or went, wrong in a run: its name, and a sentence with the figures and what helps."""
+
+    name: str
+    sentence: str
+
+
+@dataclass(frozen=True)
 class RunDetails:
     run: Run
     settings: list[Setting]
     receipt: list[Setting]
     result: list[Setting]
+    rules: list[str]
+    alarms: list[Alarm]
 
 
 def run_details(run: Run) -> RunDetails:
-    """Return what the run's page shows beside the curves; makes no query."""
+    """Return what is shown of a run beside its curves; makes no query."""
     return RunDetails(
         run=run,
         settings=flat_settings(run.config),
         receipt=receipt_lines(run.receipt),
         result=flat_settings(run.result or {}),
+        rules=run.receipt.get("rule_words", []),
+        alarms=run_alarms(run),
     )
+
+
+def run_alarms(run: Run) -> list[Alarm]:
+    """Return what the trainer warned of at the run's end, before it what its latest steps warn of."""
+    if run.result:
+        return [alarm(text) for text in run.result.get("warnings", [])]
+    steps = latest_steps(run)
+    if not steps:
+        return []
+    usual = OptimizerSettings.pairs_per_step
+    pairs_per_step = run.config.get("optimizer", {}).get("pairs_per_step", usual)
+    return [alarm(text) for text in step_alarms(steps[0], steps[1:], pairs_per_step=pairs_per_step)]
+
+
+def alarm(text: str) -> Alarm:
+    """Return a warning of the trainer, "name: what and what helps", in its two parts."""
+    name, colon, rest = text.partition(": ")
+    if not colon:
+        return Alarm("Warning", f"{text}.")
+    return Alarm(name[:1].upper() + name[1:], f"{rest[:1].upper()}{rest[1:]}.")
 
 
 def flat_settings(values: dict[str, Any], *, prefix: str = "") -> list[Setting]:
@@ -65,6 +99,12 @@ RECEIPT_WORDS = {
     "left_out.conflicts": "left out: votes without a majority",
     "left_out.unlabelled": "not labelled",
     "left_out.left_out_by_lead": "left out by a lead",
+    "even": "of them even, at p = ½",
+    "soft": "of them with a soft label",
+    "left_out.weak": "left out: weak preferences",
+    "left_out.near_duplicates": "left out: near-duplicates",
+    "left_out.older_rounds": "left out: of earlier rounds",
+    "check_labels": "Labels on practice, gold and repeated pairs, left out",
     "edits": "Edits by annotators, preferred to what they edited",
     "resolved_by_lead": "Pairs decided by a lead",
     "ignored_labels": "Labels of people who are left out",
@@ -72,14 +112,27 @@ RECEIPT_WORDS = {
     "simulated_labels": "of them simulated",
     "simulated_rules": "simulated by rule",
 }
+# Shown only where they are not 0, and what is shown elsewhere.
+RARE = {
+    RECEIPT_WORDS[key]
+    for key in (
+        "even",
+        "soft",
+        "left_out.weak",
+        "left_out.near_duplicates",
+        "left_out.older_rounds",
+        "check_labels",
+    )
+}
+KEPT_APART = ("rounds", "note", "rules", "rule_words")
 
 
 def receipt_lines(receipt: dict[str, Any]) -> list[Setting]:
     """Return the receipt of a training set in words; rounds of which some were used get a line each."""
-    plain = {key: value for key, value in receipt.items() if key not in ("rounds", "note")}
+    plain = {key: value for key, value in receipt.items() if key not in KEPT_APART}
     lines = [Setting(RECEIPT_WORDS.get(line.key, line.key), line.value) for line in flat_settings(plain)]
     rounds = receipt.get("rounds", {})
-    return [line for line in lines if line.value != []] + [
+    return [line for line in lines if line.value != [] and not (line.key in RARE and not line.value)] + [
         Setting(f"from round {number}, weight {part['weight']:g}", part["usable"])
         for number, part in rounds.items()
     ]

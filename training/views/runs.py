@@ -1,4 +1,5 @@
 from dataclasses import asdict
+from typing import Any
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, render
@@ -8,7 +9,35 @@ from annotate.access import StudyAccess, study_access
 from annotate.models import Role
 from training.models import Job, Run
 from training.selectors.metrics import run_curves
+from training.selectors.run_page import run_page
 from training.selectors.runs import log_tail
+from training.views.polling import live_response
+
+
+@require_GET
+def run_detail(request: HttpRequest, slug: str, number: int, run: int) -> HttpResponse:
+    access = study_access(request, slug, Role.LEAD, Role.VIEWER)
+    return render(request, "training/run_detail.html", run_context(access, number=number, run=run))
+
+
+@require_GET
+def run_live(request: HttpRequest, slug: str, number: int, run: int) -> HttpResponse:
+    """The parts of the run's page that change, for polling."""
+    access = study_access(request, slug, Role.LEAD, Role.VIEWER)
+    return live_response(
+        request, "training/_run_live.html", context=run_context(access, number=number, run=run)
+    )
+
+
+def run_context(access: StudyAccess, *, number: int, run: int) -> dict[str, Any]:
+    page = run_page(run_of(access, number=number, run=run))
+    return {
+        **access.context("overview"),
+        "page": page,
+        "details": page.details,
+        "may_act": access.role == Role.LEAD,
+        "poll_seconds": page.poll_seconds,
+    }
 
 
 @require_GET
@@ -31,7 +60,8 @@ def run_log(request: HttpRequest, slug: str, number: int, run: int) -> HttpRespo
 
 
 def run_of(access: StudyAccess, *, number: int, run: int) -> Run:
-    return get_object_or_404(Run, round__study=access.study, round__number=number, number=run)
+    runs = Run.objects.select_related("round__study__recipe", "round__sampled_policy", "policy", "started_by")
+    return get_object_or_404(runs, round__study=access.study, round__number=number, number=run)
 
 
 def step_number(text: str) -> int:
