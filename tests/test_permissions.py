@@ -21,7 +21,7 @@ from annotate.services.queue import lease_next_pair
 from annotate.services.studies import add_member
 from tests.training.factories import make_job, make_round, make_study, make_trial, train_prompts
 from tests.training.page_world import add_policy
-from training.models import Job, Round, Run
+from training.models import DemonstrationRun, Job, Round, Run
 
 PEOPLE = ("anonymous", "outsider", "viewer", "annotator", "lead")
 EVERYONE = frozenset(PEOPLE)
@@ -114,6 +114,9 @@ ROWS: dict[str, Row] = {
     "study-detail": Row(READERS),
     "study-live": Row(READERS),
     "recipe-edit": Row(LEADS),
+    "demonstrations": Row(LEADS),
+    "demonstrations-live": Row(LEADS),
+    "demonstration-base": Row(LEADS, method="post", objects=("demonstration",)),
     "compare": Row(READERS),
     "compare-figures": Row(READERS),
     "compare-prompt": Row(READERS, objects=("prompt_id",)),
@@ -144,8 +147,6 @@ ROWS: dict[str, Row] = {
     "training-set": Row(LEADS, objects=("number",)),
     "training-set-save": Row(LEADS, method="post", objects=("number",)),
     "training-set-train": Row(LEADS, method="post", objects=("number",)),
-    "run-detail": Row(READERS, objects=("number", "run")),
-    "run-live": Row(READERS, objects=("number", "run")),
     "run-metrics": Row(READERS, objects=("number", "run")),
     "run-log": Row(READERS, objects=("number", "run")),
     "job-cancel": Row(LEADS, method="post", objects=("job_id",)),
@@ -203,6 +204,15 @@ def furnish(study: Study, *, round_number: int) -> dict[str, int]:
     run = Run.objects.create(
         round=opened, number=1, config={}, receipt={}, dataset_sha256="", directory="runs/x"
     )
+    learnt = DemonstrationRun.objects.create(
+        study=study,
+        number=round_number,
+        config={},
+        examples=1,
+        dataset_sha256="",
+        directory="runs/y",
+        base_before="owner/model",
+    )
     job: Job = make_job(study, round=opened)
     extra, _ = create_user(username=f"extra-{study.slug}")
     member: Membership = add_member(study=study, user=extra, role=Role.ANNOTATOR, actor=None)
@@ -225,6 +235,7 @@ def furnish(study: Study, *, round_number: int) -> dict[str, int]:
         "prompt_id": prompt.pk,
         "number": opened.number,
         "run": run.number,
+        "demonstration": learnt.number,
         "job_id": job.pk,
         "member_id": member.pk,
         "trial_id": make_trial(study).pk,

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from parent_death import die_with_parent
 from training.models import Job
+from training.services.demonstrations import learn
 from training.services.jobs import (
     AttemptSuperseded,
     Claim,
@@ -32,6 +33,7 @@ SERVICES: dict[str, Callable[[Claim], None]] = {
     Job.Kind.SCORING: score_policy,
     Job.Kind.REFERENCE: compute_reference,
     Job.Kind.MERGE: merge_policy,
+    Job.Kind.SFT: learn,
 }
 
 

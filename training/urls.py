@@ -2,6 +2,7 @@ from django.urls import path
 
 from training.views import (
     compare,
+    demonstrations,
     evaluation,
     further_runs,
     jobs,
@@ -21,6 +22,17 @@ urlpatterns = [
     path("studies/<slug:slug>/", studies.study_detail, name="study-detail"),
     path("studies/<slug:slug>/live/", studies.study_live, name="study-live"),
     path("studies/<slug:slug>/recipe/", recipes.recipe_edit, name="recipe-edit"),
+    path("studies/<slug:slug>/demonstrations/", demonstrations.demonstrations, name="demonstrations"),
+    path(
+        "studies/<slug:slug>/demonstrations/live/",
+        demonstrations.demonstrations_live,
+        name="demonstrations-live",
+    ),
+    path(
+        "studies/<slug:slug>/demonstrations/<int:demonstration>/base/",
+        demonstrations.demonstration_base,
+        name="demonstration-base",
+    ),
     path("studies/<slug:slug>/compare/", compare.compare, name="compare"),
     path("studies/<slug:slug>/compare/figures/", compare.compare_figures, name="compare-figures"),
     path(
@@ -62,8 +74,6 @@ urlpatterns = [
     path("studies/<slug:slug>/rounds/<int:number>/choose/", rounds.policy_choose, name="policy-choose"),
     path("studies/<slug:slug>/rounds/<int:number>/curves/", further_runs.round_curves, name="round-curves"),
     path("studies/<slug:slug>/rounds/<int:number>/runs/new/", further_runs.run_create, name="run-create"),
-    path("studies/<slug:slug>/rounds/<int:number>/runs/<int:run>/", runs.run_detail, name="run-detail"),
-    path("studies/<slug:slug>/rounds/<int:number>/runs/<int:run>/live/", runs.run_live, name="run-live"),
     path(
         "studies/<slug:slug>/rounds/<int:number>/runs/<int:run>/metrics/",
         runs.run_metrics,

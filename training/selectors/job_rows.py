@@ -21,6 +21,7 @@ CONSEQUENCES = {
     Job.Kind.RUN: "No policy comes of this run. Labels and settings stay; the run can be started again.",
     Job.Kind.SCORING: "The comparison lacks implicit rewards until you retry.",
     Job.Kind.REFERENCE: "Nothing is lost: training computes the rest itself, and takes that much longer.",
+    Job.Kind.SFT: "The study keeps the base model it has; the run can be started again.",
     Job.Kind.MERGE: "No merged model comes of it; the adapter stays, and the job can be retried.",
 }
 
@@ -55,6 +56,7 @@ class JobRow:
     round_id: int | None
     policy_id: int | None
     run_id: int | None
+    demonstration_run_id: int | None
     round_number: int | None
     round_state: str
     is_superseded: bool = False
@@ -103,7 +105,7 @@ def job_rows(study: Study) -> list[JobRow]:
     attempt = Attempt.objects.filter(job=OuterRef("pk"), number=OuterRef("attempt_number"))
     jobs = (
         Job.objects.filter(study=study)
-        .select_related("round__sampled_policy", "policy", "run__round")
+        .select_related("round__sampled_policy", "policy", "run__round", "demonstration_run")
         .annotate(lease_until=Subquery(attempt.values("lease_until")[:1]))
         .order_by("pk")
     )
@@ -143,6 +145,7 @@ def job_row(job: Job, *, lease_until: datetime | None, now: datetime) -> JobRow:
         round_id=job.round_id,
         policy_id=job.policy_id,
         run_id=job.run_id,
+        demonstration_run_id=job.demonstration_run_id,
         round_number=of_round.number if of_round else None,
         round_state=of_round.state if of_round else "",
     )
@@ -156,6 +159,8 @@ def job_title(job: Job) -> str:
             return f"Held-out responses of {in_a_sentence(job.policy)}"
         case Job.Kind.RUN if job.run:
             return f"Training in round {job.run.round.number}, run {job.run.number}"
+        case Job.Kind.SFT if job.demonstration_run:
+            return f"Learning from {job.demonstration_run.examples:,} demonstrations"
         case Job.Kind.SCORING if job.policy:
             return f"Scoring {in_a_sentence(job.policy)}"
         case Job.Kind.REFERENCE if job.round:

@@ -25,9 +25,10 @@ QUEUE_OF_KIND = {
     Job.Kind.SCORING: "training",
     Job.Kind.REFERENCE: "training",
     Job.Kind.MERGE: "training",
+    Job.Kind.SFT: "training",
 }
 # People wait for a round's pairs and for its policy, not in the same way for held-out responses and scores.
-URGENT = (Job.Kind.SAMPLING, Job.Kind.RUN)
+URGENT = (Job.Kind.SAMPLING, Job.Kind.RUN, Job.Kind.SFT)
 # Between leaving the queue and being claimed an attempt is in neither place for a moment.
 SETTLING = timedelta(seconds=20)
 SECONDS_KEPT = 60

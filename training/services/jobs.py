@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from annotate.models import Study, User
 from annotate.services.audit import record_audit
-from training.models import Attempt, Job, Policy, Round, Run
+from training.models import Attempt, DemonstrationRun, Job, Policy, Round, Run
 from training.services.carrier import enqueue_attempt
 from training.services.notices import refresh_queue_notice
 from training.services.processes import ProcessIdentity, this_process
@@ -62,6 +62,7 @@ def create_job(
     round: Round | None = None,
     policy: Policy | None = None,
     run: Run | None = None,
+    demonstration_run: DemonstrationRun | None = None,
     unit: str = "",
     total: int = 0,
     actor: User | None = None,
@@ -74,6 +75,7 @@ def create_job(
             round=round,
             policy=policy,
             run=run,
+            demonstration_run=demonstration_run,
             unit=unit,
             total=total,
             created_by=actor,
@@ -240,6 +242,8 @@ def _check_retry(job: Job) -> None:
         raise JobRefused(
             f"Round {job.round.number} no longer collects pairs; open the next round to sample more."
         )
+    if job.kind == Job.Kind.SFT and job.study.rounds.exists():
+        raise JobRefused("A round has been opened; the reference of the study never changes after that.")
     if job.kind != Job.Kind.RUN or job.round is None:
         return
     if job.round.state not in (Round.State.TRAINING, Round.State.TRAINED):

@@ -17,6 +17,7 @@ from training.services.run_directories import freeze_run_directory, remove_run_d
 from training.services.training_set import RulesRefused, build_training_set
 from training.training_set.rules import Rules
 
+UNDER_WAY = (Job.State.QUEUED, Job.State.RUNNING)
 AT_WORK = (Round.State.COLLECTING, Round.State.TRAINING)
 
 
@@ -85,7 +86,7 @@ def policy_for_next_round(study: Study) -> Policy:
 
 def active_runs(study: Study) -> QuerySet[Job]:
     """Return the study's runs that are queued or running."""
-    return Job.objects.filter(study=study, kind=Job.Kind.RUN, state__in=[Job.State.QUEUED, Job.State.RUNNING])
+    return Job.objects.filter(study=study, kind=Job.Kind.RUN, state__in=UNDER_WAY)
 
 
 def _keep_override(opened: Round, *, reason: str, failures: tuple[str, ...], actor: User | None) -> None:
@@ -118,6 +119,11 @@ def _check_can_open(study: Study) -> None:
         raise RoundRefused(f"{study.name} has no training prompts; import a prompt file first.")
     if Round.objects.filter(study=study, state__in=AT_WORK).exists():
         raise RoundRefused(_already_open(study))
+    if Job.objects.filter(study=study, kind=Job.Kind.SFT, state__in=UNDER_WAY).exists():
+        raise RoundRefused(
+            "The study still learns from demonstrations, which gives its reference; wait for that or cancel "
+            "it."
+        )
     running = active_runs(study).select_related("run__round").first()
     if running is not None and running.run is not None:
         raise RoundRefused(

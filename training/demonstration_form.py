@@ -1,0 +1,109 @@
+"""The form of a start from demonstrations: pasted lines or a file, and how to learn from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from django import forms
+from django.conf import settings
+from django.template.defaultfilters import filesizeformat
+
+from annotate.services.prompts import read_lines
+from training.demonstrations import EXPECTED, DemonstrationsRefused
+from training.recipe_form import NumberSetting
+from training.services.demonstrations import LearningSettings
+from training.serving.command import MAX_LORA_RANK
+
+LEARNING = (
+    NumberSetting(
+        "learning_rate",
+        "Learning rate",
+        1e-7,
+        0.1,
+        "2e-4",
+        "Size of a step. Higher than for preferences, since the model learns new text.",
+    ),
+    NumberSetting(
+        "epochs",
+        "Epochs",
+        1,
+        100,
+        "1 to 3",
+        "How often the run goes over the demonstrations. More than 3 tends to learn them by heart.",
+        whole=True,
+    ),
+    NumberSetting(
+        "demonstrations_per_step",
+        "Demonstrations per step",
+        1,
+        1024,
+        "8",
+        "How many one optimiser step averages over.",
+        whole=True,
+    ),
+    NumberSetting(
+        "lora_r",
+        "LoRA rank",
+        1,
+        MAX_LORA_RANK,
+        "16",
+        "Size of the adapter that learns; it is merged into the new base model at the end.",
+        whole=True,
+    ),
+)
+
+
+class DemonstrationForm(forms.Form):
+    """What the lines hold is checked by the service that reads them."""
+
+    text = forms.CharField(
+        required=False,
+        label="Demonstrations",
+        widget=forms.Textarea(attrs={"rows": 8, "spellcheck": "false", "placeholder": EXPECTED}),
+        help_text='One JSON object a line: {"prompt": "…", "completion": "…"}, or {"messages": […]}, the '
+        "assistant's answer last.",
+    )
+    file = forms.FileField(required=False, label="Or a JSONL file")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields |= {setting.name: setting.field() for setting in LEARNING}
+        usual = LearningSettings()
+        for setting in LEARNING:
+            shown = f"{getattr(usual, setting.name):g}" if not setting.whole else getattr(usual, setting.name)
+            self.fields[setting.name].initial = "2e-4" if shown == "0.0002" else shown
+
+    def clean(self) -> dict[str, Any]:
+        for setting in LEARNING:
+            value = self.cleaned_data.get(setting.name)
+            if value is not None and (fault := setting.fault(value)):
+                self.add_error(setting.name, fault)
+        upload, limit = self.cleaned_data.get("file"), settings.MAX_PROMPT_FILE_BYTES
+        if upload and upload.size > limit:
+            self.add_error(
+                "file",
+                f"{upload.name} has {filesizeformat(upload.size)}; {filesizeformat(limit)} are the most.",
+            )
+        if not upload and not self.cleaned_data.get("text", "").strip():
+            self.add_error("text", "Paste demonstrations or choose a file.")
+        return self.cleaned_data
+
+    def lines(self) -> Iterable[bytes]:
+        """Return the lines of the file, where there is one, else those that were pasted."""
+        upload = self.cleaned_data["file"]
+        return read_lines(upload) if upload else self.cleaned_data["text"].encode().splitlines()
+
+    def settings(self) -> LearningSettings:
+        return LearningSettings(**{setting.name: self.cleaned_data[setting.name] for setting in LEARNING})
+
+    def add_line_faults(self, error: DemonstrationsRefused) -> None:
+        """Show the faults of lines beside the field that they came in by."""
+        field = "file" if self.cleaned_data.get("file") else "text"
+        for fault in error.faults:
+            self.add_error(field, f"Line {fault.line}: {fault.message}")
+        if error.count > len(error.faults):
+            self.add_error(field, f"… and {error.count - len(error.faults)} more lines. Nothing was taken.")
+
+    def numbers(self) -> list[forms.BoundField]:
+        return [self[setting.name] for setting in LEARNING]

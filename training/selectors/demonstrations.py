@@ -1,0 +1,74 @@
+"""A study's runs on demonstrations as its page shows them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from annotate.models import Study
+from training.models import DemonstrationRun
+from training.selectors.job_rows import JobRow, job_rows
+from training.services.run_directories import absolute
+
+
+@dataclass(frozen=True)
+class DemonstrationRow:
+    """One run: its job, what the loss came to (nats a token), and whether its model is the reference now."""
+
+    run: DemonstrationRun
+    job: JobRow | None
+    is_base: bool
+    is_base_before: bool
+
+    @property
+    def loss_first(self) -> float | None:
+        return (self.run.result or {}).get("loss_first")
+
+    @property
+    def loss_last(self) -> float | None:
+        return (self.run.result or {}).get("loss_last")
+
+    @property
+    def left_out(self) -> int:
+        result = self.run.result or {}
+        return int(result.get("examples", 0)) - int(result.get("used", 0))
+
+
+@dataclass(frozen=True)
+class DemonstrationPage:
+    """What the page shows. `fixed` is why no other reference can be made any more, or empty."""
+
+    rows: list[DemonstrationRow]
+    base_model: str
+    fixed: str
+
+    @property
+    def jobs(self) -> list[JobRow]:
+        return [row.job for row in self.rows if row.job]
+
+    @property
+    def is_busy(self) -> bool:
+        return any(job.is_active for job in self.jobs)
+
+    @property
+    def poll_seconds(self) -> int | None:
+        return 2 if self.is_busy else None
+
+
+def demonstration_page(study: Study) -> DemonstrationPage:
+    """Return a study's runs on demonstrations, newest first: four queries."""
+    base = study.recipe.base_model
+    jobs = {row.demonstration_run_id: row for row in job_rows(study) if row.demonstration_run_id}
+    rows = [
+        DemonstrationRow(
+            run=run,
+            job=jobs.get(run.pk),
+            is_base=bool(run.model_path) and str(absolute(run.model_path)) == base,
+            is_base_before=run.base_before == base,
+        )
+        for run in study.demonstration_runs.order_by("-number")
+    ]
+    fixed = (
+        "A round has been opened: the study's reference never changes after that; create another study to "
+        "start from demonstrations."
+    )
+    return DemonstrationPage(rows=rows, base_model=base, fixed=fixed if study.rounds.exists() else "")
