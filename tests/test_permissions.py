@@ -147,6 +147,8 @@ ROWS: dict[str, Row] = {
     "training-set": Row(LEADS, objects=("number",)),
     "training-set-save": Row(LEADS, method="post", objects=("number",)),
     "training-set-train": Row(LEADS, method="post", objects=("number",)),
+    "run-detail": Row(READERS, objects=("number", "run")),
+    "run-live": Row(READERS, objects=("number", "run")),
     "run-metrics": Row(READERS, objects=("number", "run")),
     "run-log": Row(READERS, objects=("number", "run")),
     "job-cancel": Row(LEADS, method="post", objects=("job_id",)),

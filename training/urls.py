@@ -74,6 +74,8 @@ urlpatterns = [
     path("studies/<slug:slug>/rounds/<int:number>/choose/", rounds.policy_choose, name="policy-choose"),
     path("studies/<slug:slug>/rounds/<int:number>/curves/", further_runs.round_curves, name="round-curves"),
     path("studies/<slug:slug>/rounds/<int:number>/runs/new/", further_runs.run_create, name="run-create"),
+    path("studies/<slug:slug>/rounds/<int:number>/runs/<int:run>/", runs.run_detail, name="run-detail"),
+    path("studies/<slug:slug>/rounds/<int:number>/runs/<int:run>/live/", runs.run_live, name="run-live"),
     path(
         "studies/<slug:slug>/rounds/<int:number>/runs/<int:run>/metrics/",
         runs.run_metrics,
