@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from django.db.models import F
 from django.utils.safestring import SafeString
 
 from annotate.models import Prompt
@@ -84,9 +85,8 @@ def answers_of(
 
 def own_scores(found: Sequence[SampledResponse]) -> dict[int, Score]:
     """Return each response's score under the policy that wrote it."""
-    scores = Score.objects.filter(sampled__in=[item.pk for item in found])
-    writers = {item.pk: item.policy_id for item in found}
-    return {score.sampled_id: score for score in scores if score.policy_id == writers[score.sampled_id]}
+    own = Score.objects.filter(sampled__in=[item.pk for item in found], sampled__policy=F("policy"))
+    return {score.sampled_id: score for score in own}
 
 
 def answer_of(item: SampledResponse, *, policy: Policy, score: Score | None, beta: float) -> Answer:

@@ -12,8 +12,9 @@ from django.db.models import Count, F, Max, QuerySet
 
 from annotate.models import Pair, Preference, Split, Study, Verdict
 from training.comparison.means import Mean, mean_over_prompts
-from training.comparison.plots import Plot, PlotPoint, plot_of
+from training.comparison.plots import plot_of
 from training.models import Policy, SampledResponse, Score
+from training.policy_chart import Chart, Point
 from training.selectors.compare_answers import beta_of
 from training.selectors.policy_summaries import Summary, stored_summaries
 
@@ -27,8 +28,8 @@ class FigurePlot:
     unit: str
     advice: str
     missing: str
-    points: list[PlotPoint]
-    plot: Plot | None
+    points: list[Point]
+    plot: Chart | None
 
 
 @dataclass(frozen=True)
@@ -103,16 +104,16 @@ def figure_plots(study: Study, *, policies: list[Policy], tag: str) -> list[Figu
     return [*plots, plotted(kind, points=points)]
 
 
-def plotted(kind: FigureKind, *, points: list[PlotPoint]) -> FigurePlot:
-    plot = plot_of(points, unit=kind.unit)
+def plotted(kind: FigureKind, *, points: list[Point]) -> FigurePlot:
+    plot = plot_of(kind.title, points, unit=kind.unit)
     return FigurePlot(kind.key, kind.title, kind.unit, kind.advice, kind.missing, points, plot)
 
 
-def point_of(policy: Policy, value: Mean | float | None) -> PlotPoint:
+def point_of(policy: Policy, value: Mean | float | None) -> Point:
     label = "SFT" if policy.number == 0 else str(policy.number)
     if isinstance(value, Mean):
-        return PlotPoint(label, value.value, value.low, value.high)
-    return PlotPoint(label, value)
+        return Point(label, value.value, value.low, value.high)
+    return Point(label, value)
 
 
 def pair_margins(study: Study, *, policies: Sequence[Policy], tag: str) -> dict[int, Mean]:

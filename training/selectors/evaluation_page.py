@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from annotate.models import Study
 from training.evaluation.bradley_terry import Strength
-from training.evaluation.charts import Chart, Point, share_chart, strength_chart
+from training.evaluation.charts import share_chart, strength_chart
 from training.evaluation.win_rate import WinRate
 from training.evaluation.words import percent
+from training.policy_chart import Chart, Point
 from training.selectors.evaluation import (
     PolicyEvaluation,
     StudyEvaluation,
@@ -48,16 +49,18 @@ class EvaluationPage:
 
     @property
     def headline(self) -> str:
-        """Return the one sentence that a lead came for."""
-        newest = self.evaluation.newest
-        if newest is None:
-            return "There is no trained policy yet; the first round makes one."
-        parent = newest.over_parent
-        if parent is not None and parent.interval is not None:
-            return verdict_sentence(
-                newest, rate=parent, opponent=newest.parent.label if newest.parent else ""
-            )
-        return verdict_sentence(newest, rate=newest.over_reference, opponent="the SFT reference")
+        return headline_of(self.evaluation)
+
+
+def headline_of(evaluation: StudyEvaluation) -> str:
+    """Return the one sentence that a lead came for."""
+    newest = evaluation.newest
+    if newest is None:
+        return "There is no trained policy yet; the first round makes one."
+    parent = newest.over_parent
+    if newest.parent is not None and parent is not None and parent.interval is not None:
+        return verdict_sentence(newest, rate=parent, opponent=newest.parent.label)
+    return verdict_sentence(newest, rate=newest.over_reference, opponent="the SFT reference")
 
 
 def evaluation_page(study: Study, *, policy: int | None = None) -> EvaluationPage:

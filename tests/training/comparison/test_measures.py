@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training.comparison.means import mean_over_prompts, share_over_prompts
-from training.comparison.plots import PlotPoint, nice_ticks, plot_of
+from training.comparison.plots import nice_ticks, plot_of
 from training.comparison.texts import common_words, distinct_n, word_change
+from training.policy_chart import Point
 
 WORDS = st.lists(st.sampled_from("abcd"), max_size=14)
 
@@ -108,20 +109,20 @@ def test_ticks_are_round_and_hold_every_value(low: float, high: float, ticks: li
 
 
 def test_plot_puts_higher_values_higher_and_leaves_out_what_is_unknown() -> None:
-    plot = plot_of([PlotPoint("0", 1.0, 0.5, 1.5), PlotPoint("1", None), PlotPoint("2", 3.0)])
+    plot = plot_of("Length", [Point("0", 1.0, 0.5, 1.5), Point("1", None), Point("2", 3.0)])
     assert plot is not None
-    first, last = plot.marks
-    assert (first.label, last.label) == ("0", "2")
+    first, last = plot.series[0].marks
+    assert (first.title, last.title) == ("0: 1.00 [0.50, 1.50]", "2: 3.00")
     assert first.x < last.x
     assert last.y < first.y
     assert first.y_high is not None
     assert first.y_low is not None
     assert first.y_high < first.y < first.y_low
-    assert [label.text for label in plot.labels] == ["0", "1", "2"]
+    assert [label.text for label in plot.across] == ["0", "1", "2"]
 
 
 def test_plot_of_nothing_is_none_and_of_many_policies_labels_some() -> None:
-    assert plot_of([PlotPoint("0", None)]) is None
-    plot = plot_of([PlotPoint(str(number), float(number)) for number in range(40)])
+    assert plot_of("Length", [Point("0", None)]) is None
+    plot = plot_of("Length", [Point(str(number), float(number)) for number in range(40)])
     assert plot is not None
-    assert len(plot.labels) == 10
+    assert len(plot.across) == 10

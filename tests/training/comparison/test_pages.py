@@ -92,7 +92,7 @@ def test_plots_come_with_their_values_and_one_sentence_each(
     world: PageWorld, trained: Policy, prompts: list[Prompt]
 ) -> None:
     html = text_of(world, "compare/figures/")
-    assert html.count('<svg class="plot"') == 3
+    assert html.count('<svg class="policy-chart"') == 3
     assert "The words of a response" not in html
     assert re.findall(r"<h2>([^<]+)</h2><p>[^<]+[.?]</p>", html) == [
         "Mean length, in words",
