@@ -152,3 +152,9 @@ class Pair(models.Model):
 
     def __str__(self) -> str:
         return f"pair {self.pk} of {self.study}"
+
+    @property
+    def is_check(self) -> bool:
+        """Whether this is a practice or gold pair, a copy of one, or a repeat: it serves no training set."""
+        of_the_queue = (self.Purpose.TRAIN, self.Purpose.EVALUATE)
+        return self.purpose not in of_the_queue or self.reserved_for_id is not None

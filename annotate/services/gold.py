@@ -31,7 +31,7 @@ def make_known_pair(
     Raises CheckRefused when the pair is a check itself, or such a template of it exists already.
     """
     _check_purpose(purpose)
-    if pair.reserved_for_id is not None or pair.purpose in CHECK_PURPOSES:
+    if pair.is_check:
         raise CheckRefused(f"Pair {pair.pk} is a check itself; choose a pair of the ordinary queue.")
     with transaction.atomic():
         study = Study.objects.select_for_update().get(pk=pair.study_id)

@@ -12,7 +12,7 @@ def resolve_pair(*, pair: Pair, verdict: Verdict | None, note: str, actor: User)
     The votes stay as they are. A run that has started keeps the set it was given. Raises ReviewRefused for a
     pair that is not of the ordinary queue.
     """
-    if pair.purpose not in (Pair.Purpose.TRAIN, Pair.Purpose.EVALUATE) or pair.reserved_for_id is not None:
+    if pair.is_check:
         raise ReviewRefused(f"Pair {pair.pk} is a check; it is used for nothing that could be resolved.")
     with write_transaction():
         resolution, _ = Resolution.objects.update_or_create(

@@ -16,9 +16,10 @@ from annotate.views.label import answer
 def label_flag(request: HttpRequest, slug: str, pair_id: int) -> HttpResponse:
     """Ask for a reason, or flag the pair and answer with the next one."""
     access = study_access(request, slug, Role.ANNOTATOR, Role.LEAD)
-    pair = get_object_or_404(Pair, pk=pair_id, study=access.study)
+    pair = get_object_or_404(Pair.objects.select_related("prompt"), pk=pair_id, study=access.study)
     if request.method != "POST":
-        context = access.context("label") | {"form": FlagForm(), "pair_id": pair.pk}
+        question = pair.prompt.messages[-1]["content"]
+        context = access.context("label") | {"form": FlagForm(), "question": question}
         return render(request, "annotate/flag.html", context)
     form = FlagForm(request.POST)
     if not form.is_valid():

@@ -40,6 +40,13 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") document.querySelectorAll("details[data-menu][open]").forEach((menu) => (menu.open = false));
 });
 
+// On a phone the tabs scroll: the one that is open is in view.
+document.querySelectorAll(".study-nav, .subnav").forEach((nav) => {
+  const tab = nav.querySelector("[aria-current]")?.getBoundingClientRect();
+  const room = nav.getBoundingClientRect();
+  if (tab) nav.scrollLeft += tab.left + tab.width / 2 - room.left - room.width / 2;
+});
+
 // Polling fails quietly; a request that a person made is worth a sentence. A page that answers it itself
 // (the labelling screen does) marks the element with data-own-errors.
 function isAnswered(event) {

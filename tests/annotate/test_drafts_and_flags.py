@@ -21,6 +21,7 @@ from tests.support.labelling import (
     make_annotator,
     make_pair,
     make_pairs,
+    make_prompt,
     make_study,
     next_pair,
 )
@@ -116,6 +117,15 @@ def test_a_flag_without_a_label_passes_on_the_pair(study: Study, ana: User) -> N
     assert Skip.objects.filter(pair=pair, annotator=ana).exists()
     assert not Lease.objects.exists()
     assert_slots_add_up(study)
+
+
+def test_the_page_that_asks_for_a_reason_says_which_pair_it_is_about(
+    client: Client, study: Study, ana: User
+) -> None:
+    pair = make_pair(study, prompt=make_prompt(study, "Is <b>this</b> the one?"))
+    next_pair(study, ana)
+    html = client.get(url("label-flag", study, pair)).content.decode()
+    assert "Is &lt;b&gt;this&lt;/b&gt; the one?" in html
 
 
 def test_a_flag_on_a_labelled_pair_leaves_the_label(study: Study, ana: User) -> None:

@@ -24,7 +24,7 @@ from annotate.selectors.conflicts import ReviewFilter, review_pairs
 from annotate.selectors.preferences import label_usage
 from annotate.services.preferences import skip_pair
 from annotate.services.queue import lease_next_pair
-from tests.annotate.check_world import configure
+from tests.annotate.check_world import configure, make_known
 from tests.support.labelling import (
     assert_slots_add_up,
     label,
@@ -139,6 +139,14 @@ def test_a_decision_without_a_choice_is_refused(study: Study, lead: Client) -> N
     html = lead.post(reverse("pair-resolve", args=[study.slug, pair.pk]), follow=True).content.decode()
     assert "Choose a verdict, or leave the pair out." in html
     assert not Resolution.objects.exists()
+
+
+def test_a_check_is_shown_without_anything_to_decide(study: Study, lead: Client) -> None:
+    known = make_known(study, Pair.Purpose.GOLD)
+    html = lead.get(reverse("review-pair", args=[study.slug, known.pk])).content.decode()
+    assert "there is nothing to decide" in html
+    assert "data-decide" not in html
+    assert reverse("pair-make-known", args=[study.slug, known.pk]) not in html
 
 
 def test_a_flag_is_answered_and_reopened(study: Study, lead: Client) -> None:
