@@ -11,6 +11,7 @@ import pytest
 from annotate.models import Pair, Verdict
 from tests.training.factories import attempt_of, make_study
 from tests.training.loop import fill_round, label_round
+from training.core.run.directory import RunDirectory
 from training.jobs import perform_attempt
 from training.models import Job, Round
 from training.services import reference_logps
@@ -19,6 +20,7 @@ from training.services.publishing import run_and_publish
 from training.services.reference_logps import LEFT_TO_TRAINING, create_reference_job, responses_of
 from training.services.rounds import open_round, start_training
 from training.services.run_directories import absolute
+from training.services.runs import reference_progress
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
 
@@ -64,6 +66,16 @@ def test_nothing_is_computed_once_training_has_begun(tmp_path: Path, monkeypatch
 
     job.refresh_from_db()
     assert (job.state, job.message) == (Job.State.DONE, LEFT_TO_TRAINING)
+
+
+def test_progress_is_what_the_trainer_says_of_the_reference(tmp_path: Path) -> None:
+    log = tmp_path / "train.log"
+    run = RunDirectory(tmp_path)
+    assert reference_progress(run).done == 0
+    log.write_text('{"message": "72 completions can be used"}\n')
+    assert reference_progress(run).done == 0
+    log.write_text('{"message": "reference 31/72", "doing": "reference", "done": 31, "total": 72}\n')
+    assert reference_progress(run).done == 31
 
 
 @pytest.mark.slow

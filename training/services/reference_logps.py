@@ -13,7 +13,7 @@ from training.core.run.directory import RunDirectory, write_run_directory
 from training.models import Job, Policy, Round, SampledResponse
 from training.services.jobs import Claim, JobFailed, create_job, finish_attempt, heartbeat
 from training.services.run_directories import absolute, scoring_config
-from training.services.runs import Progress, execute_run, scoring_progress
+from training.services.runs import Progress, execute_run, reference_progress
 from training.services.scoring import score_examples
 
 LEFT_TO_TRAINING = "The rest is left to training"
@@ -48,7 +48,7 @@ def compute_reference(claim: Claim) -> None:
     def progress(run: RunDirectory) -> Progress:
         if not _collects(item):
             raise LabelsFrozen
-        return scoring_progress(run)
+        return reference_progress(run)
 
     try:
         if not _collects(item):

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from django.conf import settings
 
@@ -175,11 +175,23 @@ def _last_line(log: Path) -> str:
 
 def doing_now(run: RunDirectory) -> str:
     """Return the trainer's last word about its progress, such as "reference 12/95  about 20 s left"."""
+    said = _said(run)
+    return str(said.get("message", "")) if "done" in said else ""
+
+
+def reference_progress(run: RunDirectory) -> Progress:
+    """Return how many completions the trainer says to have the reference's log-probs of."""
+    said = _said(run)
+    return Progress(done=int(said.get("done", 0)) if said.get("doing") == "reference" else 0)
+
+
+def _said(run: RunDirectory) -> dict[str, Any]:
+    """Return the last line of the trainer's log; empty when it is no object."""
     try:
         said = json.loads(_last_line(run.path / LOG_FILE))
     except ValueError:
-        return ""
-    return str(said.get("message", "")) if isinstance(said, dict) and "done" in said else ""
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
 def training_progress(run: RunDirectory) -> Progress:
