@@ -52,9 +52,8 @@ def answer_all(world: PageWorld, policies: tuple[Policy, Policy]) -> None:
             add_heldout_response(policy, prompt, f"{text} again", slot=1)
 
 
-@pytest.mark.parametrize("query", ["", "?diff=0"])
 def test_hostile_model_output_and_prompts_do_nothing(
-    world: PageWorld, policies: tuple[Policy, Policy], open_page: OpenPage, query: str
+    world: PageWorld, policies: tuple[Policy, Policy], open_page: OpenPage
 ) -> None:
     prompt = heldout_prompts(world.study)[0]
     Prompt.objects.filter(pk=prompt.pk).update(messages=[{"role": "user", "content": HOSTILE}])
@@ -74,7 +73,7 @@ def test_hostile_model_output_and_prompts_do_nothing(
 
     page.on("dialog", dismiss)
     page.on("request", note)
-    for path in (f"compare/{query}", f"prompts/{prompt.pk}/"):
+    for path in ("compare/", "compare/?diff=0", f"prompts/{prompt.pk}/"):
         page.goto(world.url(path))
         page.wait_for_load_state("networkidle")
         assert page.evaluate("window.harmed") is None

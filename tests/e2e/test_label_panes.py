@@ -65,13 +65,12 @@ def test_hostile_output_is_harmless(open_page: OpenPage, study: Study, ana: User
     assert not [url for url in requests if "harm" in url]
 
 
-@pytest.mark.parametrize("dark", [False, True])
 def test_on_a_phone_panes_are_stacked_and_the_bar_is_in_reach(
-    open_page: OpenPage, study: Study, ana: User, dark: bool
+    open_page: OpenPage, study: Study, ana: User
 ) -> None:
     long = "A long line of text that goes on and on. " * 60 + "\n\n```\n" + "x" * 300 + "\n```"
     make_pair(study, texts=(long, "short"))
-    page = open_label(open_page(ana, phone=True, dark=dark), study)
+    page = open_label(open_page(ana, phone=True), study)
     a, b = page.locator(".pane-a").bounding_box(), page.locator(".pane-b").bounding_box()
     assert a
     assert b

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from django.urls import reverse
 from playwright.sync_api import expect
@@ -78,7 +80,7 @@ def test_a_lead_decides_pair_after_pair_by_keyboard(study: Study, lead: User, op
     page.goto(reverse("review", args=[study.slug]))
     assert not grave_findings(page)
     page.click(".review-link >> nth=0")
-    page.wait_for_url("**/review/*/")
+    page.wait_for_url(re.compile(r"/review/\d+/"))
     assert not grave_findings(page)
     page.keyboard.press("2")
     page.keyboard.press("Enter")

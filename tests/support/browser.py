@@ -1,4 +1,4 @@
-"""A real Chromium for tests: one per file, a fresh context per test, signed in by session cookie."""
+"""A real Chromium for tests: one for a folder, a fresh context per test, signed in by session cookie."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ OpenContext = Callable[..., BrowserContext]
 OpenPage = Callable[..., Page]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
-    """Start the browser once per file.
+    """Start the browser once for the folder whose conftest names this fixture.
 
     Playwright keeps an event loop running in this thread as long as it is there: Django is told that it is in
-    order, and tests of other files, which start loops of their own, are spared it.
+    order, and tests of other folders, which start loops of their own, are spared it.
     """
     path = chromium_path()
     if path is None:
