@@ -3,6 +3,7 @@
 import time
 from datetime import timedelta
 
+from django.db import connection
 from django.utils import timezone
 
 from annotate.models import AnnotatorProgress, QueueCursor, Study, User
@@ -14,25 +15,21 @@ from annotate.services.search import Place, last_places
 # that search is slow, after this many times its own duration.
 SWEEP_EVERY = timedelta(minutes=1)
 SWEEP_REST = 200
+_MOVE = f"""
+INSERT INTO {QueueCursor._meta.db_table} (study_id, annotator_id, priority, order_key, pair_number)
+VALUES (%s, %s, %s, %s, %s)
+ON CONFLICT (study_id, annotator_id, priority)
+DO UPDATE SET order_key = excluded.order_key, pair_number = excluded.pair_number
+"""
 
 
 def move_cursors(places: list[Place], *, study: Study, annotator: User) -> None:
     """Note how far the annotator has come, by the last pair of each priority that they have had in hand."""
-    QueueCursor.objects.bulk_create(
-        [
-            QueueCursor(
-                study=study,
-                annotator=annotator,
-                priority=place.priority,
-                order_key=place.order_key,
-                pair_number=place.pair_id,
-            )
-            for place in places
-        ],
-        update_conflicts=True,
-        unique_fields=["study", "annotator", "priority"],
-        update_fields=["order_key", "pair_number"],
-    )
+    mine = (study.pk, annotator.pk)
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            _MOVE, [(*mine, place.priority, place.order_key, place.pair_id) for place in places]
+        )
 
 
 def move_cursors_to_end(*, study: Study, annotator: User) -> None:

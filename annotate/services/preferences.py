@@ -4,7 +4,7 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db import IntegrityError
+from django.db import IntegrityError, connection
 from django.utils import timezone
 
 from annotate.errors import AlreadyLabelled, LabelRefused, VerdictNotAllowed
@@ -22,7 +22,7 @@ from annotate.models import (
     User,
     Verdict,
 )
-from annotate.prepared import prepare
+from annotate.prepared import insert, prepare
 from annotate.services.editing import Edit, store_edit
 from annotate.services.locks import lock_annotator, lock_pair, lock_pairs, lock_queue
 from annotate.services.progress import add_labels
@@ -37,6 +37,7 @@ from annotate.services.queue import (
 from annotate.services.slots import give_slot_back
 
 LONGEST_DURATION_MS = 24 * 3600 * 1000
+_DROP_LEASE = f"DELETE FROM {Lease._meta.db_table} WHERE pair_id = %s AND annotator_id = %s"
 _label_on = prepare(lambda pair, annotator: Preference.objects.filter(pair_id=pair, annotator_id=annotator))
 
 
@@ -261,26 +262,31 @@ def _earlier(*, pair: Pair, annotator: User, client_id: uuid.UUID) -> Preference
 
 def _insert(preference: Preference) -> None:
     try:
-        preference.save(force_insert=True)
+        insert(preference)
     except IntegrityError:
         raise LabelRefused("This form belongs to another pair or person; reload the page.") from None
 
 
 def _turn_lease_into_slot(*, pair: Pair, annotator: User, shown_left: Side | None) -> Side:
     """Make sure that one slot of the pair is this annotator's; return the side that stood on the left."""
-    leases = Lease.objects.filter(pair=pair, annotator=annotator)
     if shown_left is None:
+        leases = Lease.objects.filter(pair=pair, annotator=annotator)
         held = leases.values_list("left_side", flat=True).first()
         if held is None:
             raise LabelRefused("This pair is not held by you; open the labelling page to get your next one.")
         shown_left = Side(held)
-    deleted, _ = leases.delete()
-    if not deleted and not take_free_slot(pair.pk):
+    if not _drop_lease(pair_id=pair.pk, annotator_id=annotator.pk) and not take_free_slot(pair.pk):
         raise LabelRefused(
             "Your hold on this pair ran out and a colleague has it now. Your label was not taken; "
             "here is your next pair."
         )
     return shown_left
+
+
+def _drop_lease(*, pair_id: int, annotator_id: int) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(_DROP_LEASE, [pair_id, annotator_id])
+        return bool(cursor.rowcount)
 
 
 def _latest_act(*, study: Study, annotator: User) -> Preference | Skip | None:
@@ -337,17 +343,19 @@ def _before(moment: datetime) -> datetime:
 
 
 def _keep_revision(preference: Preference, *, action: PreferenceRevision.Action) -> None:
-    PreferenceRevision.objects.create(
-        pair_id=preference.pair_id,
-        annotator_id=preference.annotator_id,
-        action=action,
-        verdict=preference.verdict,
-        strength=preference.strength,
-        rationale=preference.rationale,
-        edited_response_id=preference.edited_response_id,
-        edited_side=preference.edited_side,
-        shown_left=preference.shown_left,
-        duration_ms=preference.duration_ms,
-        guidelines_version=preference.guidelines_version,
-        simulated_rule=preference.simulated_rule,
+    insert(
+        PreferenceRevision(
+            pair_id=preference.pair_id,
+            annotator_id=preference.annotator_id,
+            action=action,
+            verdict=preference.verdict,
+            strength=preference.strength,
+            rationale=preference.rationale,
+            edited_response_id=preference.edited_response_id,
+            edited_side=preference.edited_side,
+            shown_left=preference.shown_left,
+            duration_ms=preference.duration_ms,
+            guidelines_version=preference.guidelines_version,
+            simulated_rule=preference.simulated_rule,
+        )
     )

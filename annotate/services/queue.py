@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from annotate.gate import write_transaction
 from annotate.models import Lease, Pair, Response, Side, Study, User
-from annotate.prepared import prepare
+from annotate.prepared import insert, prepare
 from annotate.services.checks import Standing, due_check, standing_of
 from annotate.services.cursors import move_cursors, move_cursors_to_end, sweep_queue
 from annotate.services.locks import lock_annotator, lock_pair, lock_queue
@@ -113,14 +113,17 @@ def hold_pair(
     """Write a lease for a slot that the caller has taken."""
     side = left_side or choose_left_side(pair=pair, annotator=annotator)
     now = timezone.now()
-    lease = Lease.objects.create(
-        pair=pair,
-        annotator=annotator,
-        left_side=side,
-        created_at=acquired_at or now,
-        expires_at=now + timedelta(seconds=study.lease_seconds),
+    expires_at = now + timedelta(seconds=study.lease_seconds)
+    insert(
+        Lease(
+            pair=pair,
+            annotator=annotator,
+            left_side=side,
+            created_at=acquired_at or now,
+            expires_at=expires_at,
+        )
     )
-    return LeasedPair(pair=pair, left_side=side, expires_at=lease.expires_at)
+    return LeasedPair(pair=pair, left_side=side, expires_at=expires_at)
 
 
 def release_lease(*, pair: Pair, annotator: User) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from django.db import IntegrityError, connection, transaction
+from django.test import Client
 
 from annotate import gate
 from annotate.gate import write_transaction
@@ -142,3 +144,67 @@ def test_whatever_people_do_to_pairs_waits_for_its_turn_once(turns: list[str]) -
     takes_one_turn(lambda: release_lease(pair=other, annotator=ana))
     takes_one_turn(lambda: skip_pair(pair=other, annotator=ana))
     assert Pair.objects.get(pk=other.pk).slots_taken == 0
+
+
+@pytest.fixture
+def syncs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
+    """Note each wait for the disk: the file, and whether another labelling request may run meanwhile."""
+    noted: list[tuple[str, bool]] = []
+    sync = gate.os.fdatasync
+
+    def note(descriptor: int) -> None:
+        noted.append((Path(f"/proc/self/fd/{descriptor}").readlink().name, not gate._turn.locked()))
+        sync(descriptor)
+
+    monkeypatch.setattr(gate.os, "fdatasync", note)
+    return noted
+
+
+def log_name() -> str:
+    return f"{Path(connection.settings_dict['NAME']).name}-wal"
+
+
+def synchronous() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA synchronous")
+        (level,) = cursor.fetchone()
+    return int(level)
+
+
+def test_a_commit_is_on_the_disk_when_the_transaction_has_ended(syncs: list[tuple[str, bool]]) -> None:
+    full = synchronous()
+    rename(make_study())
+    assert syncs == [(log_name(), True)]
+    assert synchronous() == full == 2
+
+
+def test_a_transaction_that_fails_owes_the_disk_nothing(syncs: list[tuple[str, bool]]) -> None:
+    study = make_study()
+    with pytest.raises(IntegrityError), write_transaction():
+        Study.objects.create(name="Another", slug=study.slug)
+    assert not syncs
+    assert synchronous() == 2
+
+
+def test_a_label_is_on_the_disk_before_it_is_answered_and_others_label_meanwhile(
+    study: Study, client: Client, syncs: list[tuple[str, bool]]
+) -> None:
+    make_pairs(study, 2)
+    syncs.clear()
+    assert client.get(f"/studies/{study.slug}/label/next/").status_code == 200
+    assert syncs == [(log_name(), True)]
+
+
+def test_a_label_that_the_disk_does_not_take_is_not_answered_as_saved(
+    study: Study, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_pairs(study, 2)
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(gate.os, "fdatasync", fail)
+    client.raise_request_exception = False
+    assert client.get(f"/studies/{study.slug}/label/next/").status_code == 500
+    monkeypatch.undo()
+    assert client.get(f"/studies/{study.slug}/label/next/").status_code == 200
