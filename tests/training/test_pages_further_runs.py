@@ -109,9 +109,10 @@ def test_round_page_compares_runs_and_asks_for_a_choice(world: PageWorld) -> Non
     Run.objects.filter(pk=second.pk).update(config={**second.config, "loss": {"name": "ipo", "beta": 0.1}})
     add_policy(world.study, number=2, run=second)
     html = world.lead.get(world.url("rounds/1/")).content.decode()
-    assert "loss dpo, β 0.2, learning rate 0.0001" in html
+    assert "loss dpo, β 0.2, learning rate 1e-4" in html
     assert "loss ipo, β 0.1" in html
     assert "Choose which policy round 2 samples." in html
+    assert "Round 1 gave 2 policies: choose which one round 2 samples." in html
     assert 'id="sweep"' in html
     chosen = world.lead.post(world.url("rounds/1/choose/"), {"policy": "1"}, follow=True).content.decode()
     assert "Round 2 will sample Policy 1, once you open it." in chosen

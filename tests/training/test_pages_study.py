@@ -47,7 +47,7 @@ def collecting_round(world: PageWorld, *, verdicts: list[Verdict]) -> Round:
 def test_study_without_a_round_offers_to_open_round_1(world: PageWorld) -> None:
     html = page(world)
     assert next_button(html) == "Open round 1"
-    assert "Samples two responses for each of 4 training prompts from the SFT reference." in html
+    assert "Samples responses to 4 training prompts from the SFT reference." in html
     assert f'action="{world.url("rounds/open/")}"' in html
 
 

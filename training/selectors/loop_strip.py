@@ -23,7 +23,7 @@ class LoopStep:
 class NextAction:
     """What a lead does next. `kind` names the control that the page draws; `sentence` says why or why not.
 
-    Kinds: open, label, train, watch, retry, prompts. `job` is the one to retry or to watch.
+    Kinds: open, choose, label, train, watch, retry, prompts. `job` is the one to retry or to watch.
     """
 
     kind: str
@@ -69,6 +69,9 @@ def training_step(current: RoundRow) -> LoopStep:
     if current.round.state == Round.State.COLLECTING:
         return LoopStep("Training", "todo", "")
     row = current.newest_run
+    made = [run.policy for run in current.runs if run.policy]
+    if len(made) > 1 and not any(run.job and run.job.is_active for run in current.runs):
+        return LoopStep("Training", "done", counted_policies(len(made)))
     if row is None or row.job is None or row.job.is_done:
         return LoopStep("Training", "done", row.policy.label if row and row.policy else "")
     return job_step("Training", row.job, idle="")
@@ -111,10 +114,13 @@ def after_a_round(current: RoundRow | None, *, train_prompts: int, next_policy: 
         return NextAction(
             "prompts", "Import prompts", "The study has no training prompts yet: import a JSONL file first."
         )
-    sentence = (
-        f"Samples two responses for each of {counted(train_prompts, 'training prompt')} from {next_policy}."
-    )
+    sentence = f"Samples responses to {counted(train_prompts, 'training prompt')} from {next_policy}."
     compare = current is not None
+    made = sum(run.policy is not None for run in current.runs) if current else 0
+    if current and made > 1 and current.round.chosen_policy_id is None:
+        gave = f"Round {current.round.number} gave {counted_policies(made)}"
+        said = f"{gave}: choose which one round {number} samples."
+        return NextAction("choose", "Choose a policy", said, also_compare=True)
     stuck = next((job for job in current.policy_jobs if job.is_failed), None) if current else None
     if stuck:
         sentence += f" {stuck.title} failed; retry it below, so that the policies can be compared."
@@ -148,6 +154,10 @@ def while_collecting(current: RoundRow, *, readiness: Readiness) -> NextAction:
     return NextAction(
         "label", "Label pairs", sentence, ready=labels.labels_open > 0, also_train=readiness.ready
     )
+
+
+def counted_policies(number: int) -> str:
+    return "1 policy" if number == 1 else f"{number} policies"
 
 
 def counted(number: int, noun: str) -> str:

@@ -11,6 +11,7 @@ from training.core.run.config import LOSS_KEYS
 from training.models import Job, Policy, Round, Run
 from training.selectors.metrics import METRICS_FILE, curves_of, parsed, run_directory
 from training.selectors.rounds import RoundRow, RunRow
+from training.templatetags.figures import compact
 
 # Enough points for a picture; a run of 5,000 steps is not sent in full once per run.
 MOST_POINTS = 300
@@ -147,9 +148,7 @@ def named_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def shown(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:g}".replace("e-0", "e-")
-    return str(value)
+    return compact(value) if isinstance(value, float) else str(value)
 
 
 def overlaid_curves(item: Round) -> list[dict[str, Any]]:
