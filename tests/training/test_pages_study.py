@@ -8,12 +8,15 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from annotate.models import Role, Verdict
+from annotate.models import Flag, Pair, Role, Verdict
+from annotate.services.flags import flag_pair
 from annotate.services.studies import add_member
-from tests.training.factories import make_round, make_user
+from tests.training.evaluation.world import answer_all, judged_policy, reference_of, trained_policy
+from tests.training.factories import label, make_round, make_user
 from tests.training.loop import fill_round, label_round
-from tests.training.page_world import PageWorld, add_job, add_policy, add_run, page_world
+from tests.training.page_world import PageWorld, add_job, add_policy, add_run, page_world, write_metrics
 from training.models import Attempt, Job, Round
+from training.services.evaluation_pairs import ask_for_more
 from training.services.rounds import open_round
 
 pytestmark = pytest.mark.django_db
@@ -138,7 +141,6 @@ def test_trained_round_offers_the_next_round_and_the_comparison(world: PageWorld
     assert "from Policy 1." in html
     assert "1 of 4 responses" in html
     assert "90\N{NO-BREAK SPACE}%" in html
-    assert "+1.25" in html
 
 
 def test_running_job_has_progress_and_a_cancel_that_says_what_it_means(world: PageWorld) -> None:
@@ -193,7 +195,7 @@ def test_live_parts_swap_themselves_and_go_on_while_a_job_runs(world: PageWorld)
     response = world.lead.get(world.url("live/"))
     html = response.content.decode()
     assert response.status_code == 200
-    assert html.count('hx-swap-oob="true"') == html.count("data-live") == 7
+    assert html.count('hx-swap-oob="true"') == html.count("data-live") == 9
     assert "every 2s" in html
 
 
@@ -232,8 +234,91 @@ def test_study_home_needs_as_many_queries_for_five_rounds_as_for_one(world: Page
         return len(captured)
 
     trained_round(1)
+    queries()
     few = queries()
     for number in range(2, 6):
         trained_round(number)
+    queries()
     assert queries() == few
-    assert few <= 22
+    assert few <= 38
+
+
+def judged_world() -> PageWorld:
+    world = page_world(heldout=24)
+    answer_all(reference_of(world.study), text="the reference says {} to it".format)
+    return world
+
+
+def test_home_says_whether_the_newest_policy_is_better_with_interval_length_and_gate() -> None:
+    world = judged_world()
+    judged_policy(world.study, won=lambda row: row.prompt_id % 6 != 0)
+    html = page(world).replace("\N{NO-BREAK SPACE}", " ")
+    assert "Policy 1 is better than the SFT reference: people prefer it in 83 %" in html
+    assert "24 prompts judged" in html
+    assert "0.67 ×" in html  # four words against six
+    assert "Not known yet" in html  # nothing has been scored
+    assert "checks cannot be decided yet" in html
+
+
+def test_policy_that_fails_its_gate_is_looked_at_before_the_next_round() -> None:
+    world = judged_world()
+    judged_policy(world.study, won=lambda row: False)
+    html = page(world).replace("\N{NO-BREAK SPACE}", " ")
+    assert next_button(html) == "Look at Policy 1…"
+    assert f'href="{world.url("policies/1/#gate")}"' in html
+    assert "Policy 1 fails its gate: It wins only 0 %" in html
+    assert "rounds/open" not in html
+
+
+def test_home_goes_on_asking_while_blind_pairs_are_being_judged() -> None:
+    world = judged_world()
+    policy = trained_policy(world.study, number=1)
+    answer_all(policy, text="policy {}".format)
+    ask_for_more(policy=policy, pairs=5, actor=None)
+    assert world.lead.get(world.url("live/")).status_code == 200
+    assert "5 pairs to judge" in page(world)
+
+
+def test_ready_counts_conflicts_and_the_queues_lead_to_them(world: PageWorld) -> None:
+    opened = open_round(study=world.study)
+    fill_round(opened)
+    pair = Pair.objects.filter(study=world.study, batch=1).earliest("pk")
+    Pair.objects.filter(pk=pair.pk).update(labels_wanted=2)
+    pair.refresh_from_db()
+    for name, verdict in (("ann", Verdict.A), ("bob", Verdict.B)):
+        preference = label(pair, annotator=make_user(name), verdict=verdict)
+    flag_pair(pair=pair, annotator=preference.annotator, reason=Flag.Reason.BROKEN, note="")
+    html = page(world)
+    assert "0 of 2 usable; 1 conflict" in html
+    assert "review/?kind=conflicts&amp;batch=1" in html
+    assert "review/?kind=flags" in html
+
+
+def test_health_is_that_of_the_round_at_work(world: PageWorld) -> None:
+    first = collecting_round(world, verdicts=[Verdict.TIE])
+    Round.objects.filter(pk=first.pk).update(state=Round.State.CLOSED)
+    collecting_round(world, verdicts=[Verdict.A, Verdict.B])
+    health = page(world).partition('id="live-health"')[2].partition("</section>")[0]
+    assert "of 2; 50 % is no habit" in health
+    assert "Tie" not in health
+
+
+def test_only_the_newest_rounds_are_listed_until_all_are_asked_for(world: PageWorld) -> None:
+    for number in range(1, 9):
+        make_round(world.study, number=number, state=Round.State.CLOSED)
+    html = page(world)
+    assert "Show 2 earlier rounds" in html
+    assert world.url("rounds/2/") not in html
+    everything = world.lead.get(world.url("?rounds=all")).content.decode()
+    assert world.url("rounds/1/") in everything
+    assert world.url("live/?rounds=all") in everything
+
+
+def test_running_run_shows_its_loss_and_what_it_said_last(world: PageWorld) -> None:
+    run = add_run(make_round(world.study, state=Round.State.TRAINING), state=Job.State.RUNNING, total=9)
+    path = write_metrics(run, [{"step": step, "loss": 0.7 - step / 100} for step in range(1, 9)])
+    (path.parent / "train.log").write_text("one\ntwo\nthree\nfour <b>\n")
+    html = page(world)
+    assert 'points="0.0,1.0' in html
+    assert "Loss from step 1 to 8, now 0.620" in html
+    assert "two\nthree\nfour &lt;b&gt;</pre>" in html

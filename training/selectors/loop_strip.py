@@ -1,5 +1,7 @@
 """Where the loop stands and the one thing to do next. Pure: from rows that are loaded already."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 from training.models import Round
@@ -23,7 +25,8 @@ class LoopStep:
 class NextAction:
     """What a lead does next. `kind` names the control that the page draws; `sentence` says why or why not.
 
-    Kinds: open, choose, label, train, watch, retry, prompts. `job` is the one to retry or to watch.
+    Kinds: open, choose, override, label, train, watch, retry, prompts. `job` is the one to retry or to watch,
+    `judged` the policy that fails its gate.
     """
 
     kind: str
@@ -34,13 +37,39 @@ class NextAction:
     also_label: bool = False
     also_train: bool = False
     also_compare: bool = False
+    judged: Judged | None = None
 
 
-def loop_steps(current: RoundRow | None) -> list[LoopStep]:
-    """Return Sampling → Labelling → Training → Comparing for the newest round."""
+@dataclass(frozen=True)
+class Judged:
+    """How far people have come in judging a policy, and what its gate says of it."""
+
+    prompts: int
+    waiting: int
+    failures: tuple[str, ...] = ()
+    label: str = ""
+    policy_number: int = 0
+
+
+NAMES = ("Sampling", "Labelling", "Ready", "Training", "Evaluating")
+
+
+def loop_steps(
+    current: RoundRow | None, *, readiness: Readiness | None, judged: Judged | None = None
+) -> list[LoopStep]:
+    """Return Sampling → Labelling → Ready → Training → Evaluating for a round.
+
+    `judged` is about the policy that came of it.
+    """
     if current is None:
-        return [LoopStep(name, "todo", "") for name in ("Sampling", "Labelling", "Training", "Comparing")]
-    return [sampling_step(current), labelling_step(current), training_step(current), comparing_step(current)]
+        return [LoopStep(name, "todo", "") for name in NAMES]
+    return [
+        sampling_step(current),
+        labelling_step(current),
+        ready_step(current, readiness=readiness),
+        training_step(current),
+        evaluating_step(current, judged=judged),
+    ]
 
 
 def sampling_step(current: RoundRow) -> LoopStep:
@@ -65,6 +94,18 @@ def labelling_step(current: RoundRow) -> LoopStep:
     return LoopStep("Labelling", state, detail, done=labels.labels, total=labels.labels_wanted)
 
 
+def ready_step(current: RoundRow, *, readiness: Readiness | None) -> LoopStep:
+    if current.round.state != Round.State.COLLECTING or readiness is None:
+        return LoopStep("Ready", "done", "labels are frozen")
+    detail = f"{readiness.usable:,} of {readiness.needed:,} usable"
+    if readiness.conflicts:
+        detail += f"; {counted(readiness.conflicts, 'conflict')}"
+    if readiness.ready:
+        return LoopStep("Ready", "done", detail)
+    state = "now" if current.labels.labels else "todo"
+    return LoopStep("Ready", state, detail, done=readiness.usable, total=readiness.needed)
+
+
 def training_step(current: RoundRow) -> LoopStep:
     if current.round.state == Round.State.COLLECTING:
         return LoopStep("Training", "todo", "")
@@ -77,13 +118,18 @@ def training_step(current: RoundRow) -> LoopStep:
     return job_step("Training", row.job, idle="")
 
 
-def comparing_step(current: RoundRow) -> LoopStep:
+def evaluating_step(current: RoundRow, *, judged: Judged | None) -> LoopStep:
     if current.round.state not in (Round.State.TRAINED, Round.State.CLOSED):
-        return LoopStep("Comparing", "todo", "")
+        return LoopStep("Evaluating", "todo", "")
     open_jobs = [job for job in current.policy_jobs if not job.is_done]
-    if not open_jobs:
-        return LoopStep("Comparing", "done", "held-out responses are in")
-    return job_step("Comparing", open_jobs[0], idle="")
+    if open_jobs:
+        return job_step("Evaluating", open_jobs[0], idle="")
+    if judged is None or not (judged.prompts or judged.waiting):
+        return LoopStep("Evaluating", "done", "held-out responses are in")
+    detail = f"{counted(judged.prompts, 'prompt')} judged"
+    if not judged.waiting:
+        return LoopStep("Evaluating", "done", detail)
+    return LoopStep("Evaluating", "now", f"{detail}; {counted(judged.waiting, 'pair')} to judge")
 
 
 def job_step(name: str, job: JobRow, *, idle: str) -> LoopStep:
@@ -98,17 +144,27 @@ def job_step(name: str, job: JobRow, *, idle: str) -> LoopStep:
 
 
 def next_action(
-    current: RoundRow | None, *, readiness: Readiness | None, train_prompts: int, next_policy: str
+    current: RoundRow | None,
+    *,
+    readiness: Readiness | None,
+    train_prompts: int,
+    next_policy: str,
+    judged: Judged | None = None,
 ) -> NextAction:
-    """Return the one next step, with the reason why it is or is not ready."""
+    """Return the one next step, with the reason why it is or is not ready.
+
+    `judged` is about the policy that the next round would sample.
+    """
     if current is None or current.round.state in (Round.State.TRAINED, Round.State.CLOSED):
-        return after_a_round(current, train_prompts=train_prompts, next_policy=next_policy)
+        return after_a_round(current, train_prompts=train_prompts, next_policy=next_policy, judged=judged)
     if current.round.state == Round.State.TRAINING or readiness is None:
         return while_training(current)
     return while_collecting(current, readiness=readiness)
 
 
-def after_a_round(current: RoundRow | None, *, train_prompts: int, next_policy: str) -> NextAction:
+def after_a_round(
+    current: RoundRow | None, *, train_prompts: int, next_policy: str, judged: Judged | None
+) -> NextAction:
     number = current.round.number + 1 if current else 1
     if not train_prompts:
         return NextAction(
@@ -121,6 +177,11 @@ def after_a_round(current: RoundRow | None, *, train_prompts: int, next_policy: 
         gave = f"Round {current.round.number} gave {counted_policies(made)}"
         said = f"{gave}: choose which one round {number} samples."
         return NextAction("choose", "Choose a policy", said, also_compare=True)
+    if judged is not None and judged.failures:
+        said = f"{judged.label} fails its gate: {judged.failures[0]} Going on from it takes a written reason."
+        return NextAction(
+            "override", f"Look at {judged.label}", said, ready=False, also_compare=compare, judged=judged
+        )
     stuck = next((job for job in current.policy_jobs if job.is_failed), None) if current else None
     if stuck:
         sentence += f" {stuck.title} failed; retry it below, so that the policies can be compared."

@@ -9,29 +9,33 @@ from training.models import Job, Recipe, Round
 
 @dataclass(frozen=True)
 class Readiness:
-    """`sentence` says why or why not; `note` is what a lead should know before pressing “Train”, or empty."""
+    """`sentence` says why or why not; `note` is what a lead should know before pressing “Train”, or empty.
+
+    `conflicts` are pairs on which no verdict leads.
+    """
 
     ready: bool
     sentence: str
     usable: int
     needed: int
     note: str = ""
+    conflicts: int = 0
 
 
 def round_readiness(round: Round) -> Readiness:
     """Return whether `start_training` would accept the round now: with enough labels of its own."""
     recipe = Recipe.objects.get(study_id=round.study_id)
-    usable = label_usage(study=round.study, batches=[round.number]).usable
-    needed = recipe.minimum_labels
+    found = label_usage(study=round.study, batches=[round.number])
+    usable, needed = found.usable, recipe.minimum_labels
     if refusal := state_refusal(round):
         return Readiness(ready=False, sentence=refusal, usable=usable, needed=needed)
-    if usable < needed:
-        sentence = f"{usable} of {needed} usable preferences; label {_more_pairs(needed - usable)}."
-        return Readiness(
-            ready=False, sentence=sentence, usable=usable, needed=needed, note=sampling_note(round)
-        )
-    sentence = f"{usable} usable preferences are ready ({needed} are needed)."
-    return Readiness(ready=True, sentence=sentence, usable=usable, needed=needed, note=sampling_note(round))
+    ready = usable >= needed
+    sentence = (
+        f"{usable} usable preferences are ready ({needed} are needed)."
+        if ready
+        else f"{usable} of {needed} usable preferences; label {_more_pairs(needed - usable)}."
+    )
+    return Readiness(ready, sentence, usable, needed, note=sampling_note(round), conflicts=found.conflicting)
 
 
 def state_refusal(round: Round) -> str:

@@ -10,10 +10,11 @@ from training.selectors.engine import engine_overview
 from training.selectors.job_rows import JobRow, in_a_sentence, job_rows
 from training.selectors.label_counts import LabelCounts, usage_until
 from training.selectors.loop_strip import LoopStep, NextAction, loop_steps, next_action
+from training.selectors.people import PersonRow, people
 from training.selectors.readiness import Readiness
 from training.selectors.rounds import RoundRow, RunRow, round_rows
 from training.selectors.runs import RunDetails, run_details
-from training.selectors.studies import PersonRow, people, policy_to_sample, poll_seconds, readiness_of
+from training.selectors.studies import policy_to_sample, poll_seconds, readiness_of
 from training.services.recipes import recipe_warnings
 
 
@@ -91,7 +92,7 @@ def round_page(study: Study, *, number: int) -> RoundPage:
         readiness=readiness,
         preview=usage_until(study, rounds=study.rounds.filter(number__lte=number)) if readiness else None,
         details=run_details(row.newest_run.run) if row.newest_run else None,
-        steps=loop_steps(row),
+        steps=loop_steps(row, readiness=readiness),
         people=people(study, batch=number),
         action=action,
         poll_seconds=poll_seconds(jobs=row.jobs, engine=engine_overview(), current=row),

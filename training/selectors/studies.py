@@ -1,21 +1,26 @@
 """The study home: where the loop stands, what to do next, who has labelled what."""
 
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from django.conf import settings
-from django.db.models import Count, Max, Q
+from django.db.models import Count
 
-from annotate.models import Membership, Pair, Preference, Prompt, Role, Split, Study, User
+from annotate.models import Prompt, Split, Study
+from annotate.selectors.quality import BatchQuality, batch_quality
 from training.models import Job, Policy, Recipe, Round
+from training.policy_chart import Chart
 from training.selectors.engine import EngineOverview, engine_overview
+from training.selectors.evaluation import PolicyEvaluation, StudyEvaluation, study_evaluation
+from training.selectors.evaluation_page import headline_of, win_rate_chart
 from training.selectors.job_rows import JobRow, in_a_sentence, job_rows
 from training.selectors.label_counts import LabelCounts
-from training.selectors.loop_strip import LoopStep, NextAction, loop_steps, next_action
+from training.selectors.loop_strip import Judged, LoopStep, NextAction, loop_steps, next_action
+from training.selectors.people import PersonRow, people
 from training.selectors.readiness import Readiness, round_readiness
-from training.selectors.rounds import RoundRow, round_rows
+from training.selectors.review_queues import ReviewQueue, review_queues
+from training.selectors.rounds import RoundRow, RunRow, round_rows
+from training.selectors.run_glance import RunGlance, run_glance
 
 FINISHED_JOBS_SHOWN = 4
 PANEL_ORDER: dict[str, int] = {
@@ -24,18 +29,24 @@ PANEL_ORDER: dict[str, int] = {
     Job.State.FAILED: 2,
     Job.State.CANCELLED: 3,
 }
+SECONDS_BETWEEN_LABELS = 10
+ROUNDS_SHOWN = 6
 DEMO_MODEL = "SmolLM2-135M-Instruct"
 
 
 @dataclass(frozen=True)
-class PersonRow:
-    """Someone who labels or has labelled: their labels in all and in the current round."""
+class RoundLine:
+    """A round in the list: its figures, and how its policy was judged, None before there is one."""
 
-    user: User
-    role: str
-    labels: int
-    labels_this_round: int
-    last_label_at: datetime | None
+    row: RoundRow
+    judged: PolicyEvaluation | None
+    reference_tokens: float | None
+
+    @property
+    def length_growth(self) -> float | None:
+        """Return how long the policy's responses are, in lengths of the SFT reference's."""
+        tokens = self.judged.summary.tokens if self.judged else None
+        return tokens / self.reference_tokens if tokens and self.reference_tokens else None
 
 
 @dataclass(frozen=True)
@@ -46,6 +57,7 @@ class StudyOverview:
     train_prompts: int
     heldout_prompts: int
     rounds: list[RoundRow]
+    shows_all_rounds: bool
     labels: LabelCounts
     next_policy: Policy
     steps: list[LoopStep]
@@ -53,10 +65,46 @@ class StudyOverview:
     jobs: list[JobRow]
     people: list[PersonRow]
     engine: EngineOverview
+    evaluation: StudyEvaluation
+    health: BatchQuality | None
+    queues: list[ReviewQueue]
+    glances: list[RunGlance]
 
     @property
     def current(self) -> RoundRow | None:
         return self.rounds[0] if self.rounds else None
+
+    @property
+    def newest(self) -> PolicyEvaluation | None:
+        """Return what is known of the newest policy."""
+        return self.evaluation.newest
+
+    @property
+    def headline(self) -> str:
+        return headline_of(self.evaluation)
+
+    @property
+    def win_rates(self) -> Chart | None:
+        return win_rate_chart(self.evaluation.rows)
+
+    @property
+    def lines(self) -> list[RoundLine]:
+        """Return the rounds on the page, newest first, each with what is known of its policy."""
+        judged = {row.policy.pk: row for row in self.evaluation.rows}
+        reference = self.evaluation.reference_summary.tokens
+        return [
+            RoundLine(row, judged.get(row.policy.pk) if row.policy else None, reference)
+            for row in (self.rounds if self.shows_all_rounds else self.rounds[:ROUNDS_SHOWN])
+        ]
+
+    @property
+    def hidden_rounds(self) -> int:
+        return 0 if self.shows_all_rounds else max(0, len(self.rounds) - ROUNDS_SHOWN)
+
+    @property
+    def live_query(self) -> str:
+        """Return what a polling page says of itself."""
+        return "?rounds=all" if self.shows_all_rounds else ""
 
     @property
     def panel_jobs(self) -> list[JobRow]:
@@ -68,7 +116,9 @@ class StudyOverview:
     @property
     def poll_seconds(self) -> int | None:
         """Return how often the page asks again; None when nothing moves until someone acts."""
-        return poll_seconds(jobs=self.jobs, engine=self.engine, current=self.current)
+        seconds = poll_seconds(jobs=self.jobs, engine=self.engine, current=self.current)
+        is_judged = self.newest is not None and self.newest.waiting > 0
+        return seconds or (SECONDS_BETWEEN_LABELS if is_judged else None)
 
 
 def suggested_base_model() -> str:
@@ -85,35 +135,66 @@ def poll_seconds(*, jobs: list[JobRow], engine: EngineOverview, current: RoundRo
         return 2
     if current is None or current.round.state != Round.State.COLLECTING:
         return None
-    return 10 if current.labels.labels_open else None
+    return SECONDS_BETWEEN_LABELS if current.labels.labels_open else None
 
 
-def study_overview(study: Study) -> StudyOverview:
+def study_overview(study: Study, *, shows_all_rounds: bool = False) -> StudyOverview:
     """Return what the study home shows, in a fixed number of queries."""
     jobs = job_rows(study)
     rounds = round_rows(study, jobs=jobs)
     current = rounds[0] if rounds else None
     prompts = prompt_counts(study)
     next_policy = policy_to_sample(study, current=current)
+    readiness, evaluation = readiness_of(current), study_evaluation(study)
     action = next_action(
         current,
-        readiness=readiness_of(current),
+        readiness=readiness,
         train_prompts=prompts.get(Split.TRAIN, 0),
         next_policy=in_a_sentence(next_policy),
+        judged=judged(evaluation, policy=next_policy),
     )
+    batch = current.round.number if current else 0
+    health = batch_quality(study, batch=batch) if current else None
     return StudyOverview(
         recipe=study.recipe,
         train_prompts=prompts.get(Split.TRAIN, 0),
         heldout_prompts=prompts.get(Split.HELDOUT, 0),
         rounds=rounds,
+        shows_all_rounds=shows_all_rounds,
         labels=sum((row.labels for row in rounds), LabelCounts()),
         next_policy=next_policy,
-        steps=loop_steps(current),
+        steps=loop_steps(
+            current,
+            readiness=readiness,
+            judged=judged(evaluation, policy=current.policy if current else None),
+        ),
         action=action,
         jobs=jobs,
-        people=people(study, batch=current.round.number if current else 0),
+        people=people(study, batch=batch, median_seconds=health.median_seconds if health else {}),
         engine=engine_overview(),
+        evaluation=evaluation,
+        health=health,
+        queues=review_queues(study, rounds=rounds, readiness=readiness),
+        glances=[run_glance(run.run) for run in running(current)],
     )
+
+
+def judged(evaluation: StudyEvaluation, *, policy: Policy | None) -> Judged | None:
+    """Return how far people have come in judging a policy; None for the reference, which needs no gate."""
+    row = evaluation.row(policy.number) if policy else None
+    if row is None:
+        return None
+    return Judged(
+        prompts=row.over_reference.tally.prompts,
+        waiting=row.waiting,
+        failures=row.gate.failures,
+        label=row.policy.label,
+        policy_number=row.policy.number,
+    )
+
+
+def running(current: RoundRow | None) -> list[RunRow]:
+    return [run for run in current.runs if run.job and run.job.state == Job.State.RUNNING] if current else []
 
 
 def readiness_of(current: RoundRow | None) -> Readiness | None:
@@ -135,39 +216,3 @@ def policy_to_sample(study: Study, *, current: RoundRow | None) -> Policy:
     if current is not None and current.round.chosen_policy is not None:
         return current.round.chosen_policy
     return study.policies.order_by("-number")[:1].get()
-
-
-def people(study: Study, *, batch: int) -> list[PersonRow]:
-    """Return everyone who labels or has labelled, most labels first: two queries."""
-    counts = (
-        Preference.objects.filter(
-            pair__study=study, pair__purpose__in=[Pair.Purpose.TRAIN, Pair.Purpose.EVALUATE]
-        )
-        .values("annotator")
-        .annotate(
-            labels=Count("pk"),
-            this_round=Count("pk", filter=Q(pair__batch=batch)),
-            last=Max("updated_at"),
-        )
-    )
-    by_user: dict[int, dict[str, Any]] = {row["annotator"]: {**row} for row in counts}
-    members = Membership.objects.filter(study=study).select_related("user")
-    roles = {member.user_id: member for member in members}
-    rows = [
-        person(member.user, role=member.get_role_display(), counts=by_user.get(member.user_id, {}))
-        for member in roles.values()
-        if member.role != Role.VIEWER or member.user_id in by_user
-    ]
-    gone = User.objects.filter(pk__in=set(by_user) - set(roles))
-    rows += [person(user, role="No longer a member", counts=by_user[user.pk]) for user in gone]
-    return sorted(rows, key=lambda row: (-row.labels, row.user.username))
-
-
-def person(user: User, *, role: str, counts: dict[str, Any]) -> PersonRow:
-    return PersonRow(
-        user=user,
-        role=role,
-        labels=counts.get("labels", 0),
-        labels_this_round=counts.get("this_round", 0),
-        last_label_at=counts.get("last"),
-    )

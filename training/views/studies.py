@@ -49,19 +49,23 @@ def study_create(request: HttpRequest) -> HttpResponse:
 @require_GET
 def study_detail(request: HttpRequest, slug: str) -> HttpResponse:
     access = study_access(request, slug, Role.LEAD, Role.VIEWER)
-    return render(request, "training/study_detail.html", overview_context(access))
+    return render(
+        request,
+        "training/study_detail.html",
+        overview_context(access, rounds=request.GET.get("rounds", "")),
+    )
 
 
 @require_GET
 def study_live(request: HttpRequest, slug: str) -> HttpResponse:
     """The parts of the study home that change, for polling."""
     access = study_access(request, slug, Role.LEAD, Role.VIEWER)
-    context = overview_context(access)
+    context = overview_context(access, rounds=request.GET.get("rounds", ""))
     return live_response(request, "training/_study_live.html", context=context)
 
 
-def overview_context(access: StudyAccess) -> dict[str, Any]:
-    overview = study_overview(access.study)
+def overview_context(access: StudyAccess, *, rounds: str) -> dict[str, Any]:
+    overview = study_overview(access.study, shows_all_rounds=rounds == "all")
     keep_round_summaries(access.study, rounds=[row.round for row in overview.rounds if row.is_unkept])
     return {
         **access.context("overview"),
