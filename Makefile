@@ -79,6 +79,10 @@ bench-turnaround: $(DEV_STAMP) ## last label to the next round's first pair, bes
 	@$(BIN)/python -m dpo_studio.processes.demo_model
 	@exec $(BIN)/python -m benchmarks.turnaround $(BENCH_ARGS)
 
+.PHONY: bench-pages
+bench-pages: $(DEV_STAMP) ## measure the lead's pages at 20 rounds and 50,000 pairs (5 minutes; BENCH_ARGS=--quick: 1)
+	@exec $(BIN)/python -m benchmarks.pages $(BENCH_ARGS)
+
 .PHONY: fault-campaign
 fault-campaign: $(DEV_STAMP) ## fifty annotators with bad luck on 2,000 pairs, on SQLite and on PostgreSQL
 	@$(BIN)/python -m tests.faults.campaign --database sqlite
