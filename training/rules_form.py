@@ -28,16 +28,17 @@ class RulesForm(forms.Form):
     aggregation = forms.ChoiceField(
         label="Several votes on a pair",
         choices=[
-            (Aggregation.MAJORITY.value, "The majority decides; votes that tie are left out"),
-            (Aggregation.SHARE.value, "Soft label: the share of votes"),
-            (Aggregation.RELIABILITY.value, "Soft label: votes weighed by reliability"),
+            (Aggregation.MAJORITY.value, "The majority decides"),
+            (Aggregation.SHARE.value, "Soft: the share of votes"),
+            (Aggregation.RELIABILITY.value, "Soft: by reliability"),
         ],
-        help_text="A soft label is the probability that the chosen response is the better one. Reliability "
-        "is estimated from who agrees with whom (Dawid–Skene).",
+        help_text="Where two verdicts lead alike, the majority leaves the pair out. A soft label is the "
+        "probability that the chosen response is the better one; reliability is estimated from who agrees "
+        "with whom (Dawid–Skene).",
     )
     ties = forms.ChoiceField(
         choices=[
-            (Ties.LEARN.value, "As ties, where the loss knows ties"),
+            (Ties.LEARN.value, "As ties, if the loss can"),
             (Ties.HALF.value, "As even pairs, p = ½"),
             (Ties.LEAVE_OUT.value, "Leave out"),
         ],
@@ -52,10 +53,11 @@ class RulesForm(forms.Form):
         label="Strength of a preference",
         choices=[
             (Strength.ALIKE.value, "Counts alike"),
-            (Strength.WEIGH.value, "Weighs: ¼ negligibly … 1 significantly"),
-            (Strength.CLEAR.value, "Only “better” and “significantly better”"),
+            (Strength.WEIGH.value, "Weighs: a quarter … 1"),
+            (Strength.CLEAR.value, "Only “better” or more"),
         ],
-        help_text="The mean of a pair's grades. A pair that nobody graded counts as “better”.",
+        help_text="The mean of a pair's grades: negligibly ¼, slightly ½, better ¾, significantly 1. A pair "
+        "that nobody graded counts as “better”.",
     )
     edits = forms.ChoiceField(
         choices=[
@@ -79,7 +81,7 @@ class RulesForm(forms.Form):
         widget=forms.NumberInput(attrs={"step": "0.05", "inputmode": "decimal"}),
         help_text="Beside 1 for the newest round. 0 trains on the newest round alone.",
     )
-    fades = forms.BooleanField(label="Once more for each round further back", required=False)
+    fades = forms.BooleanField(label="Again for each round further back", required=False)
     annotators = forms.MultipleChoiceField(
         label="Leave out the labels of",
         required=False,

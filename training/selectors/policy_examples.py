@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
@@ -13,11 +12,11 @@ from django.core.paginator import Page, Paginator
 
 from annotate.models import Pair, Preference, Verdict
 from training.models import Run
+from training.selectors.contradictions import pairs_of_examples
 from training.selectors.metrics import run_directory
 
 PER_PAGE = 20
 EXAMPLES_FILE = "examples.jsonl"
-PAIR_ID = re.compile(r"pair-(\d+)")
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class ExamplesPage:
 
 
 def policy_examples(run: Run, *, page: int) -> ExamplesPage:
-    """Return one page of the run's examples as they were frozen: two queries. Raises FileNotFoundError."""
+    """Return one page of the run's examples as frozen: three queries at most. Raises FileNotFoundError."""
     path = run_directory(run) / EXAMPLES_FILE
     with path.open("rb") as lines:
         shown = Paginator(range(sum(1 for _ in lines)), PER_PAGE).get_page(page)
@@ -59,17 +58,14 @@ def policy_examples(run: Run, *, page: int) -> ExamplesPage:
     with path.open("rb") as lines:
         examples = [json.loads(line) for line in islice(lines, start, start + PER_PAGE)]
     pairs = Pair.objects.filter(study_id=run.round.study_id).select_related("prompt", "response_a")
-    found = pairs.in_bulk([number for example in examples if (number := pair_number(example))])
+    pair_ids = pairs_of_examples(str(example.get("id", "")) for example in examples)
+    found = pairs.in_bulk(set(pair_ids.values()))
     votes = judgements_by_pair(found.keys())
     rows = [
-        example_row(example, pair=found.get(pair_number(example) or 0), votes=votes) for example in examples
+        example_row(example, pair=found.get(pair_ids.get(str(example.get("id", "")), 0)), votes=votes)
+        for example in examples
     ]
     return ExamplesPage(rows=rows, page=shown)
-
-
-def pair_number(example: dict[str, Any]) -> int | None:
-    named = PAIR_ID.match(str(example.get("id", "")))
-    return int(named[1]) if named else None
 
 
 def judgements_by_pair(pairs: Iterable[int]) -> dict[int, list[Preference]]:
@@ -86,7 +82,7 @@ def example_row(
     chosen, rejected = last_text(example["chosen"]), last_text(example["rejected"])
     judged = votes.get(pair.pk, []) if pair else []
     chosen_is_a = pair is not None and pair.response_a.text == chosen
-    edited = str(example.get("id", "")).partition("-")[2].count("-") > 0
+    edited = str(example.get("id", "")).startswith("edit-")
     return ExampleRow(
         id=str(example.get("id", "")),
         prompt=last_text(example["prompt"]),
@@ -97,8 +93,16 @@ def example_row(
         tie=bool(example.get("tie")),
         edited=edited,
         pair=pair,
-        judgements=[Judgement(vote, said=in_words(vote, chosen_is_a=chosen_is_a)) for vote in judged],
+        judgements=[
+            Judgement(vote, said=of_the_pair(vote) if edited else in_words(vote, chosen_is_a=chosen_is_a))
+            for vote in judged
+        ],
     )
+
+
+def of_the_pair(vote: Preference) -> str:
+    """Return what a verdict says where neither of the pair's responses was chosen, but an edit."""
+    return f"of the pair as it was sampled: {vote.get_verdict_display()}"
 
 
 def in_words(vote: Preference, *, chosen_is_a: bool) -> str:

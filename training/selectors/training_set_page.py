@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from django.core.paginator import Page, Paginator
 
 from annotate.models import Membership, Pair, Preference, Role, Study
-from annotate.quality.vote_columns import A, B
 from training.core.run.directory import DpoExample
-from training.selectors.policy_examples import judgements_by_pair, last_text
+from training.selectors.policy_examples import Judgement, in_words, judgements_by_pair, last_text
 from training.selectors.training_set import Assembled, Edit
 from training.services.training_set import edit_examples, pair_examples
-from training.training_set.decide import Outcome
+from training.training_set.decide import EVEN, Outcome
 from training.training_set.receipt import Line
 
 PER_PAGE = 10
@@ -37,7 +36,7 @@ class ShownPair:
     prompt: str
     texts: tuple[Text, Text]
     tags: list[str]
-    votes: list[Preference]
+    votes: list[Judgement]
 
 
 @dataclass(frozen=True)
@@ -105,29 +104,47 @@ def _edit_rows(assembled: Assembled, *, showing: str, page: str) -> tuple[list[S
     paged: Page[Edit] = Paginator(assembled.edits, PER_PAGE).get_page(page)
     edits: Sequence[Edit] = list(paged.object_list)
     pair_of = {edit.preference_id: edit.pair_id for edit in edits}
-    pairs = Pair.objects.select_related("prompt").in_bulk(list(set(pair_of.values())))
+    pairs = Pair.objects.select_related("prompt", "response_a").in_bulk(list(set(pair_of.values())))
     votes = judgements_by_pair(pairs)
     rows = []
     for example in edit_examples(assembled, edits=edits):
         pair_id = pair_of[int(example.id.split("-")[1])]
-        rows.append(_example_row(example, pair=pairs[pair_id], votes=votes[pair_id]))
+        rows.append(_example_row(example, pair=pairs[pair_id], votes=votes[pair_id], is_edit=True))
     return rows, paged  # type: ignore[return-value]  # only its numbers are read
 
 
-def _example_row(example: DpoExample, *, pair: Pair, votes: list[Preference]) -> ShownPair:
+def _example_row(
+    example: DpoExample, *, pair: Pair, votes: list[Preference], is_edit: bool = False
+) -> ShownPair:
     tags = [f"round {pair.batch}"]
     tags += [f"weight {example.weight:g}"] if example.weight != 1 else []
     tags += [f"p {example.p:.2f}"] if example.p != 1 else []
-    headings = ("Response A", "Response B") if example.tie or example.p == 0.5 else ("Chosen", "Rejected")
+    is_even = example.tie or example.p == EVEN
     texts = (last_text(list(example.chosen)), last_text(list(example.rejected)))
+    if is_edit:
+        headings = ("Edited", f"Response {'A' if texts[1] == pair.response_a.text else 'B'}")
+    else:
+        headings = ("Response A", "Response B") if is_even else ("Chosen", "Rejected")
+    chosen_is_a = None if is_edit or is_even else texts[0] == pair.response_a.text
     return ShownPair(
         pair=pair,
         name=example.id,
         prompt=last_text(pair.prompt.messages),
-        texts=(Text(headings[A], texts[A]), Text(headings[B], texts[B])),
+        texts=(Text(headings[0], texts[0]), Text(headings[1], texts[1])),
         tags=tags,
-        votes=votes,
+        votes=judgements(votes, chosen_is_a=chosen_is_a),
     )
+
+
+def judgements(votes: list[Preference], *, chosen_is_a: bool | None) -> list[Judgement]:
+    """Return what each vote says: of chosen and rejected, or of A and B where neither was chosen."""
+    return [
+        Judgement(
+            vote,
+            vote.get_verdict_display() if chosen_is_a is None else in_words(vote, chosen_is_a=chosen_is_a),
+        )
+        for vote in votes
+    ]
 
 
 def _left_out_row(pair: Pair, *, votes: list[Preference]) -> ShownPair:
@@ -137,5 +154,5 @@ def _left_out_row(pair: Pair, *, votes: list[Preference]) -> ShownPair:
         prompt=last_text(pair.prompt.messages),
         texts=(Text("Response A", pair.response_a.text), Text("Response B", pair.response_b.text)),
         tags=[f"round {pair.batch}"],
-        votes=votes,
+        votes=judgements(votes, chosen_is_a=None),
     )

@@ -14,6 +14,7 @@ from training.core.run.directory import RunDirectory
 from training.core.run.files import read_json_lines
 from training.core.run.records import read_margins
 from training.models import PrequentialTest, Run
+from training.training_set.decide import EVEN
 
 PLAIN_PAIR = re.compile(r"pair-(\d+)")
 
@@ -60,7 +61,11 @@ def _first_margins(run: Run, *, directory: RunDirectory) -> list[float]:
             study_id=run.round.study_id, batch=run.round.number, purpose=Pair.Purpose.TRAIN
         ).values_list("pk", flat=True)
     )
-    ties = {str(line.get("id")) for line in read_json_lines(directory.examples) if line.get("tie")}
+    ties = {
+        str(line.get("id"))
+        for line in read_json_lines(directory.examples)
+        if line.get("tie") or line.get("p") == EVEN
+    }
     first: dict[str, float] = {}
     for record in read_margins(directory.margins):
         pair = PLAIN_PAIR.fullmatch(record.id)

@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from annotate.models import Pair, Verdict
+from annotate.models import Pair, Preference, Verdict
 from annotate.services.pairs import add_pair, add_response
 from tests.training.evaluation.world import answer_all, judged_policy, reference_of, trained_policy
 from tests.training.factories import label, make_user, train_prompts
@@ -185,6 +185,16 @@ def test_examples_are_listed_down_to_the_single_judgements(world: PageWorld) -> 
     assert "21–25 of 25 examples" in html
     assert html.count("the chosen one is better") == 5
     assert "<strong>Ann</strong>" in html
+
+
+def test_an_edit_is_listed_with_the_judgement_of_the_pair_it_was_made_of(world: PageWorld) -> None:
+    run = training_run(world, pairs=1)
+    path = Path(settings.STUDIO_HOME) / run.directory / "examples.jsonl"
+    edited = {**json.loads(path.read_text()), "id": f"edit-{Preference.objects.get().pk}"}
+    path.write_text(json.dumps(edited) + "\n")
+    html = page(world, "policies/1/examples/")
+    assert "of the pair as it was sampled: B is better" in html
+    assert '<span class="tag">edited</span>' in html
 
 
 def test_a_run_directory_that_is_gone_is_said(world: PageWorld) -> None:
