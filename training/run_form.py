@@ -63,8 +63,8 @@ class FurtherRunForm(forms.Form):
     start = forms.ChoiceField(label="Start from", widget=forms.RadioSelect)
     loss = forms.ChoiceField(choices=Recipe.Loss.choices, label="Loss")
 
-    def __init__(self, *args: Any, source: Run, **kwargs: Any) -> None:
-        super().__init__(*args, initial=run_values(source), **kwargs)
+    def __init__(self, data: Any = None, *, source: Run) -> None:
+        super().__init__(data, initial=run_values(source))
         sampled = source.round.sampled_policy
         self.fields["start"].choices = (  # type: ignore[attr-defined]
             [(CONTINUE, f"{sampled.label}: goes on with the adapter that was sampled")]

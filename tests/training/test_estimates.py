@@ -42,7 +42,7 @@ def test_adapter_of_the_demo_model_has_the_parameters_that_peft_counts() -> None
 def test_first_run_is_told_from_the_benchmark_scaled_by_cores_and_parameters(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(estimates.os, "sched_getaffinity", lambda pid: {0, 1, 2, 3})
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1, 2, 3})
     monkeypatch.setattr(estimates, "installed_device", lambda: "cpu")
     recipe = make_study(base_model=str(folder), max_new_tokens=111).recipe  # 256 + 2 · 111 = 478 tokens
     found = run_estimate(recipe, examples=1000, epochs=2, round=None)

@@ -78,7 +78,8 @@ def pairs_to_ask(policy: Policy) -> int:
         study_id=policy.study_id, batch=run.round.number, purpose=Pair.Purpose.TRAIN
     ).exclude(state=Pair.State.WITHDRAWN)
     runs = run.round.runs.exclude(job__state__in=[Job.State.FAILED, Job.State.CANCELLED]).count()
-    return round(training.count() * share / (1 - share) / max(1, runs))
+    asked: float = training.count() * share / (1 - share) / max(1, runs)
+    return round(asked)
 
 
 def ask_for_evaluation(claim: Claim, *, sampled: Policy) -> int:
