@@ -29,7 +29,10 @@ PAGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "compare": ("lead", "/studies/{study}/compare/", ()),
     "compare-figures": ("lead", "/studies/{study}/compare/figures/", ()),
     "study": ("lead", "/studies/{study}/", ()),
-    "run": ("lead", "/studies/{study}/rounds/{round}/", ()),
+    "round": ("lead", "/studies/{study}/rounds/{round}/", ()),
+    "training-set": ("lead", "/studies/{study}/rounds/{round}/training-set/", ()),
+    "run": ("lead", "/studies/{study}/rounds/{round}/runs/1/", ()),
+    "run-new": ("lead", "/studies/{study}/rounds/{round}/runs/new/", ()),
     "sweep": ("lead", "/studies/{study}/rounds/{sweep}/", ()),
     "gate": ("lead", "/studies/{study}/policies/{policy}/", ()),
     "policies": ("lead", "/studies/{study}/policies/", ()),
@@ -80,7 +83,7 @@ def main() -> None:
     parser.add_argument("--home", type=Path, help="start the product in this home, for the pictures alone")
     parser.add_argument("--port", type=int, default=8766, help="of the product started in --home (8766)")
     parser.add_argument("--study", default="demo")
-    parser.add_argument("--round", type=int, default=1, help="whose page is the picture “run” (1)")
+    parser.add_argument("--round", type=int, default=1, help="whose pages and first run are taken (1)")
     parser.add_argument("--sweep", type=int, default=2, help="the round with several runs (2)")
     parser.add_argument("--policy", type=int, default=1, help="whose gate is taken (1)")
     parser.add_argument("--full-page", action="store_true", help="whole pages instead of one screen")
