@@ -205,7 +205,8 @@ def _count_verdicts(study: Study, *, into: dict[int, _Counts]) -> dict[date, int
     """
     by_day = _labels(study).annotate(day=Substr(Cast("created_at", CharField()), 1, 10))
     days: Counter[date] = Counter()
-    for row in by_day.values("annotator", "day").annotate(**_verdict_counts()):
+    rows: Iterable[Any] = by_day.values("annotator", "day").annotate(**_verdict_counts())
+    for row in rows:
         days[date.fromisoformat(row["day"])] += row["labels"]
         into[row["annotator"]].add(_verdicts_of(row))
     return dict(days)

@@ -130,7 +130,8 @@ def live_counts(
             simulated=Count("pk", filter=~Q(simulated_rule="")),
         )
     )
-    verdicts: dict[int, dict[str, Any]] = {row.pop("pair__batch"): row for row in map(dict, counted)}
+    rows: list[dict[str, Any]] = [{**row} for row in counted]
+    verdicts = {row.pop("pair__batch"): row for row in rows}
     return {
         number: LabelCounts(
             pairs=sizes[number]["pairs"],

@@ -43,9 +43,8 @@ class RoundRow:
     def policy(self) -> Policy | None:
         """Return the policy that came of the round: the chosen one of its runs, else the newest."""
         made = [row.policy for row in self.runs if row.policy]
-        return next(
-            (policy for policy in made if policy.pk == self.round.chosen_policy_id), (made or [None])[-1]
-        )
+        chosen = [policy for policy in made if policy.pk == self.round.chosen_policy_id]
+        return next(iter(chosen or made[-1:]), None)
 
     @property
     def state_label(self) -> str:
