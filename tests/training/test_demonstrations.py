@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from annotate.models import Study
 from tests.training.factories import attempt_of, make_job, make_round, make_study
-from tests.training.page_world import PageWorld, page_world
+from tests.training.page_world import PageWorld, add_job, page_world
 from training.demonstrations import DemonstrationsRefused, read_demonstrations
 from training.jobs import perform_attempt
 from training.models import DemonstrationRun, Job, Recipe
@@ -190,3 +192,32 @@ def test_study_with_a_round_says_why_it_cannot_start_from_demonstrations(world: 
     answer = world.lead.post(world.url("demonstrations/"), typed())
     assert answer.status_code == 422
     assert not DemonstrationRun.objects.exists()
+
+
+@database
+@pytest.mark.usefixtures("valkey")
+def test_page_needs_as_many_queries_with_five_runs_as_with_one(world: PageWorld) -> None:
+    def add(number: int) -> None:
+        run = DemonstrationRun.objects.create(
+            study=world.study,
+            number=number,
+            config={},
+            examples=8,
+            dataset_sha256="",
+            directory="runs/x",
+            base_before="owner/model",
+        )
+        add_job(world.study, kind=Job.Kind.SFT, state=Job.State.DONE, demonstration_run=run)
+
+    def queries() -> int:
+        world.lead.get(world.url("demonstrations/"))
+        with CaptureQueriesContext(connection) as captured:
+            world.lead.get(world.url("demonstrations/"))
+        return len(captured)
+
+    add(1)
+    few = queries()
+    for number in range(2, 6):
+        add(number)
+    assert queries() == few
+    assert few <= 12

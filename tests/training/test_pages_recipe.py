@@ -1,10 +1,12 @@
 """The recipe page: ranges with sentences, warnings, and all changes or none."""
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from tests.training.factories import make_round
-from tests.training.page_world import PageWorld, page_world
-from training.models import Recipe
+from tests.training.page_world import PageWorld, add_run, page_world
+from training.models import Recipe, Round
 from training.recipe_form import recipe_values
 
 pytestmark = pytest.mark.django_db
@@ -140,3 +142,18 @@ def test_recipe_is_the_leads(world: PageWorld, who: str, status: int) -> None:
     assert client.get(world.url("recipe/")).status_code == status
     assert client.post(world.url("recipe/"), typed(world, beta="0.3")).status_code == status
     assert Recipe.objects.get(study=world.study).beta == 0.1
+
+
+def test_recipe_page_needs_as_many_queries_whatever_rounds_and_runs_there_are(world: PageWorld) -> None:
+    def queries() -> int:
+        world.lead.get(world.url("recipe/"))
+        with CaptureQueriesContext(connection) as captured:
+            world.lead.get(world.url("recipe/"))
+        return len(captured)
+
+    add_run(make_round(world.study, state=Round.State.CLOSED))
+    few = queries()
+    for number in range(2, 6):
+        add_run(make_round(world.study, number=number, state=Round.State.CLOSED))
+    assert queries() == few
+    assert few <= 16
