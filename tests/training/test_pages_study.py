@@ -264,10 +264,11 @@ def test_policy_that_fails_its_gate_is_looked_at_before_the_next_round() -> None
     world = judged_world()
     judged_policy(world.study, won=lambda row: False)
     html = page(world).replace("\N{NO-BREAK SPACE}", " ")
-    assert next_button(html) == "Look at Policy 1…"
+    assert next_button(html) == "Open round 2 with a reason…"
     assert f'href="{world.url("policies/1/#gate")}"' in html
     assert "Policy 1 fails its gate: It wins only 0 %" in html
-    assert "rounds/open" not in html
+    refused = world.lead.post(world.url("rounds/open/"))
+    assert refused["Location"].startswith(world.url("policies/1/"))
 
 
 def test_home_goes_on_asking_while_blind_pairs_are_being_judged() -> None:

@@ -179,9 +179,8 @@ def after_a_round(
         return NextAction("choose", "Choose a policy", said, also_compare=True)
     if judged is not None and judged.failures:
         said = f"{judged.label} fails its gate: {judged.failures[0]} Going on from it takes a written reason."
-        return NextAction(
-            "override", f"Look at {judged.label}", said, ready=False, also_compare=compare, judged=judged
-        )
+        label = f"Open round {number} with a reason"
+        return NextAction("override", label, said, ready=False, also_compare=compare, judged=judged)
     stuck = next((job for job in current.policy_jobs if job.is_failed), None) if current else None
     if stuck:
         sentence += f" {stuck.title} failed; retry it below, so that the policies can be compared."
