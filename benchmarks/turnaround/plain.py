@@ -20,8 +20,8 @@ from training.serving.manager import free_port
 
 COLUMNS = ("prompt", "chosen", "rejected")
 START_SECONDS = 600
-# Ways of training that change no result. Which is the fastest depends on the lengths; for the demo's it is the
-# first, by processor time on one thread.
+# Ways of training that change no result. Which is the fastest depends on the lengths; for the demo's it is
+# the first, by processor time on one thread.
 SETTINGS: dict[str, dict[str, Any]] = {
     "one pair a pass": {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4},
     "two pairs a pass": {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2},
