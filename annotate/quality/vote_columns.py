@@ -24,10 +24,10 @@ UNDECIDED, LEFT_OUT = -1, -2
 class VoteColumns:
     """Votes that count, and the pairs that they, ignored votes or a lead's decision are about.
 
-    Per pair, in the order of ids, shape (pairs,): `pair_ids`, `batches`, and `decisions`: a lead's, the place of
-    its verdict in CLASSES, UNDECIDED or LEFT_OUT. Per vote, shape (votes,): `pairs` is the place of its pair,
-    `annotators` the user's id, `verdicts` the place in CLASSES, `strengths` the grade 1 … 4, 0 without one.
-    `ignored` counts the votes of people who are left out; `simulated` those that count by their rule.
+    Per pair, in the order of ids, shape (pairs,): `pair_ids`, `batches`, and `decisions`, a lead's: the
+    place of the verdict in CLASSES, UNDECIDED or LEFT_OUT. Per vote, shape (votes,): `pairs` is the place of
+    its pair, `annotators` the user's id, `verdicts` the place in CLASSES, `strengths` the grade 1 … 4, 0
+    without one. `ignored` counts the votes of people who are left out; `simulated` those that count by rule.
     """
 
     pair_ids: IntArray
@@ -57,12 +57,14 @@ class VoteColumns:
         """The mean grade of each pair, shape (pairs,); nan where nobody graded it."""
         graded = np.bincount(self.pairs[self.strengths > 0], minlength=len(self.pair_ids))
         total = np.bincount(self.pairs, weights=self.strengths, minlength=len(self.pair_ids))
-        return np.divide(total, graded, out=np.full(len(total), np.nan), where=graded > 0)
+        mean: FloatArray = np.divide(total, graded, out=np.full(len(total), np.nan), where=graded > 0)
+        return mean
 
     def shares(self) -> FloatArray:
         """The share of votes for each verdict, shape (pairs, classes); zeros for a pair without votes."""
         tallies = self.tallies
-        return tallies / np.maximum(tallies.sum(axis=1, keepdims=True), 1)
+        shares: FloatArray = tallies / np.maximum(tallies.sum(axis=1, keepdims=True), 1)
+        return shares
 
     def reliable_shares(self) -> FloatArray:
         """The probability of each verdict, votes weighed by their annotators' reliability, shape as `shares`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -61,7 +62,7 @@ def probabilities_of(columns: VoteColumns) -> list[PairProbability]:
         "p": p,
         "tie": weighted[:, TIE] + weighted[:, BOTH_BAD],
         "both_bad": weighted[:, BOTH_BAD],
-        "strength": np.where(np.isnan(strengths), None, strengths),
+        "strength": np.array([None if math.isnan(mean) else mean for mean in strengths.tolist()]),
     }
     voted = votes > 0
     return [

@@ -113,6 +113,15 @@ def test_log_shows_its_end_from_the_start_of_a_line(world: PageWorld, run: Run) 
     assert shown.startswith("step ")
 
 
+def test_whole_curves_of_a_long_run_have_some_of_its_steps_and_the_last(world: PageWorld, run: Run) -> None:
+    write_metrics(run, [{"step": step, "loss": 0.5} for step in range(1, 5001)], tail='{"step": 5001, "lo')
+    steps = metrics(world)["steps"]
+    assert isinstance(steps, list)
+    assert 800 <= len(steps) <= 1010
+    assert (steps[0], steps[-1]) == (pytest.approx(3, abs=3), 5000)
+    assert metrics(world, "?after=4998&attempt=1")["steps"] == [4999, 5000]
+
+
 def test_curves_of_a_long_run_are_answered_quickly(world: PageWorld, run: Run) -> None:
     write_metrics(run, [{"step": step, "loss": 0.5} for step in range(1, 5001)])
     answer = metrics(world, "?after=4990&attempt=1")

@@ -30,6 +30,8 @@ SERIES = (
 )
 # Lines are under a kilobyte; this holds the last ten of them and some evaluations between.
 TAIL_BYTES = 24_000
+# A chart is a few hundred pixels wide: of a longer run whole curves have evenly spaced steps.
+MOST_STEPS = 1000
 RECENT_STEPS = 10
 
 
@@ -54,14 +56,17 @@ def run_directory(run: Run) -> Path:
 def run_curves(run: Run, *, after: int = -1) -> Curves:
     """Return the metrics of all steps above `after`. A run that has written nothing yet has no steps.
 
-    A half-written last line, which the trainer may just be writing, is left for the next call.
+    A half-written last line, which the trainer may just be writing, is left for the next call. Whole curves
+    of a run of more than `MOST_STEPS` steps have some of them, the last one always.
     """
     try:
         text = (run_directory(run) / METRICS_FILE).read_text(encoding="utf-8")
     except FileNotFoundError:
         return curves_of([])
     rows: dict[int, dict[str, Any]] = {}
-    for line in reversed(text.splitlines()):
+    lines = text.splitlines()[::-1]
+    stride = max(1, -(-len(lines) // MOST_STEPS)) if after < 0 else 1
+    for line in [*lines[:stride], *lines[stride::stride]] if stride > 1 else lines:
         row = parsed(line)
         if row is None:
             continue
