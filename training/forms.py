@@ -22,7 +22,8 @@ class StudyForm(forms.Form):
     base_model = forms.CharField(
         max_length=500,
         help_text="A folder on this machine or a Hugging Face id. It needs safetensors weights, a tokenizer "
-        "and a chat template. It is the SFT reference of every round and never changes afterwards.",
+        "and a chat template. It is the SFT reference of every round, unless it learns from demonstrations "
+        "first (on the recipe page); from round 1 on it never changes.",
     )
     prompts = forms.FileField(
         required=False,
