@@ -8,13 +8,16 @@ from playwright.sync_api import Route, expect
 from annotate.models import (
     Lease,
     Preference,
+    Skip,
     Study,
     User,
 )
+from annotate.services.pairs import freeze_batch
 from tests.support.browser import OpenContext, OpenPage, wait_until
-from tests.support.label_screen import open_label, shown, until, wait_for_ahead
+from tests.support.label_screen import open_label, press, shown, until, wait_for_ahead
 from tests.support.labelling import (
     assert_slots_add_up,
+    make_pair,
     make_pairs,
 )
 
@@ -154,6 +157,42 @@ def test_an_answer_that_got_lost_does_not_make_a_second_label(
     expect(page.locator("[data-saved]")).to_contain_text("Saved")
     assert Preference.objects.count() == 1
     assert_slots_add_up(study)
+
+
+def test_an_undo_pressed_before_the_answer_is_not_lost(open_page: OpenPage, study: Study, ana: User) -> None:
+    (pair,) = make_pairs(study, 1)
+    page = open_label(open_page(ana), study)
+    held: list[Route] = []
+    page.route("**/skip/", lambda route: held.append(route))
+    press(page, " ", "z", "z")
+    wait_until(page, lambda: len(held) == 1)
+    held[0].continue_()
+    expect(page.locator("[data-saved]")).to_contain_text("Taken back")
+    expect(page.locator(f"#stage [data-pair='{pair.pk}']:not(.is-sending)")).to_be_visible()
+    assert not Skip.objects.exists()
+    assert_slots_add_up(study)
+
+
+def test_an_undo_of_what_was_refused_takes_nothing_else_back(
+    open_page: OpenPage, study: Study, ana: User
+) -> None:
+    for priority, batch in ((3, 2), (2, 1), (1, 2)):
+        make_pair(study, priority=priority, batch=batch)
+    page = open_label(open_page(ana), study)
+    press(page, "1", "Enter")
+    expect(page.locator("[data-trail] li")).to_have_count(1)
+    wait_for_ahead(study, ana)
+    page.wait_for_load_state("networkidle")
+    held: list[Route] = []
+    page.route("**/judge/", lambda route: held.append(route))
+    press(page, "2", "Enter", "z")
+    freeze_batch(study=study, batch=1)
+    wait_until(page, lambda: len(held) == 1)
+    held[0].continue_()
+    expect(page.locator("[data-problem-line]")).to_contain_text("frozen")
+    press(page, "1")
+    expect(page.locator("input[value=left]")).to_be_checked()
+    assert Preference.objects.count() == 1
 
 
 def test_two_tabs_show_the_same_pair_and_label_it_once(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 from annotate.models import (
     Pair,
@@ -26,6 +26,12 @@ from tests.support.labelling import (
 POLLED_EVERY_MS = 5_000
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+
+
+def poll(page: Page) -> None:
+    """Let the screen that waits ask once more, and hear the answer."""
+    with page.expect_response("**/label/next/"):
+        page.clock.run_for(POLLED_EVERY_MS)
 
 
 def test_everything_works_without_javascript(open_page: OpenPage, study: Study, ana: User) -> None:
@@ -70,9 +76,10 @@ def test_the_empty_state_tells_the_truth_and_replaces_itself(
     open_label(page, study)
     expect(page.locator("#stage")).to_contain_text("No pairs yet")
     expect(page.locator("#stage")).to_contain_text("New pairs are being sampled; 0 are here so far.")
-    page.clock.run_for(20_000)
+    for _ in range(3):
+        poll(page)
     pair = make_pair(study)
-    page.clock.run_for(POLLED_EVERY_MS)
+    poll(page)
     expect(page.locator(f"#stage [data-pair='{pair.pk}']")).to_be_visible()
     page.keyboard.press("1")
     page.keyboard.press("Enter")
@@ -90,7 +97,7 @@ def test_a_screen_that_waits_asks_to_sign_in_again_when_the_session_ended(
     open_label(page, study)
     expect(page.locator("#queue-empty-title")).to_have_text("No pairs yet")
     context.clear_cookies(name="sessionid")
-    page.clock.run_for(POLLED_EVERY_MS)
+    poll(page)
     expect(page.get_by_label("Password")).to_be_visible()
     assert "next=" in page.url
     expect(page.locator("#stage")).to_have_count(0)

@@ -10,6 +10,7 @@ import { hint, leaveTrail, retraceTrail, say, tellProblem, tellUnsaved } from ".
 let ahead = null; // the next pair, held on the server and ready to be shown
 let waiting = false; // the person has acted and nothing else can be shown before the answer
 let heldJob = null; // what the server has not taken yet
+let undoing = false; // an undo is on its way, and with it a pair to come back
 let clockOf = null; // the pair that the clock runs for
 const DONE = { label: "Saved", skip: "Skipped", flag: "Flagged" };
 const DOING = { label: "Saving…", skip: "Skipping…", flag: "Flagging…" };
@@ -31,11 +32,11 @@ function afterPaint(pair) {
   markEdges();
 }
 function show(element, { focus = true } = {}) {
-  waiting = false;
+  waiting = undoing;
   // Two answers under way at once may both bring this pair; it must not come up a second time.
   if (ahead && pairId(ahead) === pairId(element)) ahead = null;
   stage().replaceChildren(element);
-  element.classList.remove("is-sending");
+  element.classList.toggle("is-sending", waiting);
   if (window.htmx) window.htmx.process(stage());
   window.scrollTo(0, 0);
   if (focus) focusStage();
@@ -163,16 +164,28 @@ export function amendHeld() {
   const { body, sign, typed } = labelJob(form, heldJob.pair);
   outbox.amend(heldJob, { body, sign, typed });
 }
+// Also of an act that the server has not answered yet: it goes after that.
 export function undo(form) {
-  if (waiting) return;
+  if (undoing) return;
   if (heldJob) return say("Not saved yet");
+  undoing = true;
   tellProblem("");
   holdStill();
   outbox.add({ kind: "undo", pair: null, url: form.action, body: () => new URLSearchParams(fieldsOf(new FormData(form))) });
 }
 
+// What it was to take back has not come about.
+function dropUndo() {
+  if (!undoing) return;
+  outbox.drop("undo");
+  undoing = false;
+  waiting = outbox.sends(shownPair());
+  shownPair()?.classList.toggle("is-sending", waiting);
+}
+
 /* What became of it. */
 function onHeld(job, why) {
+  if (job.kind !== "undo") dropUndo();
   tellUnsaved(why, outbox.size);
   say("");
   if (heldJob === job) return;
@@ -191,6 +204,7 @@ function onSettled(job, outcome) {
   if (outcome.status === 404) return location.reload();
   const { content, problem } = parse(outcome.html);
   tellProblem(problem, job.typed);
+  if (problem && job.kind !== "undo") dropUndo();
   if (job.kind === "undo") return settleUndo(content, problem);
   say(problem ? "" : DONE[job.kind]);
   if (!problem && job.sign) leaveTrail(job.sign);
@@ -206,6 +220,7 @@ function onSettled(job, outcome) {
 function settleUndo(content, problem) {
   const current = shownPair();
   waiting = false;
+  undoing = false;
   current?.classList.remove("is-sending");
   say(problem ? "" : "Taken back");
   if (problem) return;

@@ -61,6 +61,15 @@ export class Outbox {
     this.#keep(job);
   }
 
+  sends(pair) {
+    return Boolean(pair) && this.#jobs.some((job) => job.pair === pair);
+  }
+
+  // What waits behind an act that failed, and only made sense after it.
+  drop(kind) {
+    this.#jobs = this.#jobs.filter((job) => job.kind !== kind);
+  }
+
   retry() {
     if (this.#wake) this.#wake();
   }
