@@ -97,7 +97,7 @@ class GuidelinesForm(forms.Form):
         required=False,
         max_length=100_000,
         strip=False,
-        widget=forms.Textarea(attrs={"rows": 18, "spellcheck": "true"}),
+        widget=forms.Textarea(attrs={"rows": 28, "spellcheck": "true"}),
         help_text="Markdown. Annotators read it beside every pair; each label remembers its version.",
     )
     based_on = forms.IntegerField(widget=forms.HiddenInput)
