@@ -11,6 +11,7 @@ import random
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import django
@@ -143,6 +144,7 @@ class World:
                 share = 0.4 if policy is self.policies[-1] else 1.0
                 self._label(self._evaluation_pairs(policy, opponent, answers=answers), share=share)
         self._write_checks()
+        self._spread_over_days()
         write_runs(self)
         for policy in self.policies:
             measure_policy(policy)
@@ -320,6 +322,17 @@ class World:
             AnnotatorProgress(study=self.study, annotator_id=person, labels=labels)
             for person, labels in counted.annotate(labels=Count("pk")).order_by()
         )
+
+    def _spread_over_days(self) -> None:
+        """Date the labels: a day for each round, the last round's and the verdicts on policies today."""
+        from django.utils import timezone
+
+        from annotate.models import Preference
+
+        for item in self.rounds:
+            day = timezone.now() - timedelta(days=len(self.rounds) - item.number, hours=2)
+            given = Preference.objects.filter(pair__study=self.study, pair__batch=item.number)
+            given.update(created_at=day)
 
 
 def build(size: Size) -> str:
