@@ -20,6 +20,8 @@ from transformers import (
     Qwen3Config,
 )
 
+from training.core.model.steady import make_steady
+
 VOCABULARY = 258
 _COMMON: dict[str, Any] = {
     "vocab_size": VOCABULARY,
@@ -68,6 +70,16 @@ def made_model(kind: str, *, attention: str | None = None) -> nn.Module:
     wanted = {} if attention is None or kind == "mamba" else {"attn_implementation": attention}
     made: nn.Module = AutoModelForCausalLM.from_config(configuration, **wanted)
     return made.float().eval()
+
+
+def made_steady_model() -> nn.Module:
+    """A float32 Llama whose widths fill vector registers, its products made steady."""
+    torch.manual_seed(3)
+    widths = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 2, "head_dim": 32}
+    configuration = LlamaConfig(**{**_GROUPED, **widths, "num_key_value_heads": 1})
+    made: nn.Module = AutoModelForCausalLM.from_config(configuration).float().eval()
+    make_steady(made)
+    return made
 
 
 def naive_logps(policy: nn.Module, *, prompt: tuple[int, ...], completion: tuple[int, ...]) -> Tensor:

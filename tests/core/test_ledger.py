@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ import pytest
 import torch
 from torch import nn
 
-from tests.core.models import made_model
+from tests.core.models import made_model, made_steady_model
 from tests.core.support import random_pair
 from training.core.data.encode import EncodedPair
 from training.core.errors import TrainingError
 from training.core.logprobs.ledger import Ledger, open_ledger
 from training.core.logprobs.pairs import PairTokenLogps, plain_pair_logps
+from training.core.logprobs.paths import logps_path
 from training.core.logprobs.reference import reference_completion_logps, reference_logps
 from training.core.progress import Progress
 
@@ -30,7 +32,7 @@ PAIRS = [
 
 @pytest.fixture(scope="module")
 def model() -> nn.Module:
-    return made_model("llama")
+    return made_steady_model()
 
 
 def opened(folder: Path, *, reference: str = "a" * 64, dtype: str = "float32") -> Any:
@@ -88,7 +90,25 @@ def test_known_completions_cost_no_forward_pass(model: nn.Module, tmp_path: Path
 def test_the_prompt_is_computed_once_for_both_completions(model: nn.Module, tmp_path: Path) -> None:
     with opened(tmp_path) as ledger, counted_passes(model) as passes:
         filled(model, ledger=ledger, pairs=PAIRS[:1])
-    assert passes == [9, 4, 6]
+    # A completion's last token predicts nothing.
+    assert passes == [9 + 4 + 6]
+
+
+def test_completions_are_computed_one_by_one_where_a_row_would_change_them(tmp_path: Path) -> None:
+    unsteady = made_model("llama")
+    assert not logps_path(unsteady).steady
+    with opened(tmp_path) as ledger, counted_passes(unsteady) as passes:
+        filled(unsteady, ledger=ledger, pairs=PAIRS[:1])
+    assert passes == [9 + 4, 9 + 6]
+
+
+def test_a_completion_that_comes_twice_is_computed_once(model: nn.Module, tmp_path: Path) -> None:
+    twice = random_pair(prompt=3, chosen=4, rejected=4)
+    twice = replace(twice, rejected=twice.chosen)
+    with opened(tmp_path) as ledger, counted_passes(model) as passes:
+        (first, second) = filled(model, ledger=ledger, pairs=[twice, twice])
+    assert passes == [3 + 3]
+    assert torch.equal(first.chosen, second.rejected)
 
 
 def test_an_entry_computed_again_is_the_same_bit_for_bit_whatever_else_is_computed(
@@ -113,7 +133,7 @@ def test_another_reference_or_dtype_has_entries_of_its_own(
         filled(model, ledger=ledger, pairs=PAIRS[:1])
     with opened(tmp_path, **other) as ledger, counted_passes(model) as passes:
         filled(model, ledger=ledger, pairs=PAIRS[:1])
-    assert len(passes) == 3
+    assert len(passes) == 1
 
 
 def test_the_same_tokens_divided_otherwise_are_another_entry(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Stage score: log-probs of given completions, under policy and reference, without training."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,10 @@ from tests.core.support import config, example, write_run
 from training.core.run.config import read_config
 from training.core.run.directory import RunDirectory, ScoreExample, write_run_directory
 from training.core.run.files import read_json_lines
-from training.core.run.records import RunResult, read_scores
+from training.core.run.records import RunResult, ScoreRecord, read_scores
 from training.core.stages import score
 from training.core.stages.dpo import run_dpo
-from training.core.stages.score import run_score
+from training.core.stages.score import ScoreRun, run_score
 
 COMPLETIONS = (
     ({"role": "assistant", "content": "small house"},),
@@ -94,16 +95,16 @@ def test_an_interrupted_scoring_goes_on_where_it_was(
     run = scored(tmp_path / "run", base=base_folder, parent=None)
     lines = whole.scores.read_text().splitlines(keepends=True)
     run.scores.write_text(lines[0] + lines[1][:10])
-    computed: list[str] = []
-    real = score.score_completion
+    computed: list[int] = []
+    real = score.score_completions
 
-    def counted(*arguments: object, **options: object) -> object:
-        computed.append("one")
-        return real(*arguments, **options)  # type: ignore[arg-type]
+    def counted(job: ScoreRun, *, places: Sequence[int]) -> list[ScoreRecord]:
+        computed.extend(places)
+        return real(job, places=places)
 
-    monkeypatch.setattr(score, "score_completion", counted)
+    monkeypatch.setattr(score, "score_completions", counted)
     run_score(run, config=read_config(run.config))
-    assert len(computed) == 2
+    assert computed == [1, 2]
     assert list(read_json_lines(run.scores)) == list(read_json_lines(whole.scores))
 
 
@@ -116,8 +117,12 @@ def test_what_a_ledger_knows_of_the_reference_is_not_computed_again(
         values = json.loads(run.config.read_text())
         run.config.write_text(json.dumps({**values, "ledger": str(tmp_path / "shared.sqlite")}))
     run_score(RunDirectory(first), config=read_config(first / "config.json"))
-    monkeypatch.setattr("training.core.logprobs.reference._Prompt.logps", None)
+    asked: list[int] = []
+    monkeypatch.setattr(
+        "training.core.logprobs.reference.groups_token_logps", lambda *_, **__: asked.append(1)
+    )
     run_score(RunDirectory(second), config=read_config(second / "config.json"))
+    assert not asked
     assert (second / "scores.jsonl").read_text() == (first / "scores.jsonl").read_text()
 
 

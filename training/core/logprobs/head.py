@@ -6,8 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from training.core.model.steady import steady_product
+
 # Logits held at once: 128 tokens of a vocabulary of 49,152, 25 MB in float32.
 CHUNK_NUMBERS = 128 * 49_152
+# Rows of every product with the head, so that a token's logits do not depend on its chunk; a large vocabulary
+# has fewer.
+TILE = 128
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,7 @@ def chunked_token_logps(
     one with respect to hidden is left behind by the forward pass where it will be asked for. `hits`, bool,
     (n,), is filled with whether each target was the likeliest token.
     """
-    chunk = chunk_tokens or max(1, CHUNK_NUMBERS // len(head.weight))
+    chunk = chunk_tokens or _default_chunk(head.weight)
     logps: Tensor = _ChunkedLogps.apply(hidden, head.weight, head.bias, targets, head.cap, chunk, hits)  # type: ignore[no-untyped-call]
     return logps
 
@@ -99,8 +104,13 @@ def _head_gradients(
 
 
 def _logits(hidden: Tensor, *, head: Head) -> Tensor:
-    logits = torch.nn.functional.linear(hidden, head.weight, head.bias)
+    tile = min(TILE, _default_chunk(head.weight))
+    logits = steady_product(hidden, weight=head.weight, bias=head.bias, tile=tile)
     return logits if head.cap is None else torch.tanh(logits / head.cap) * head.cap
+
+
+def _default_chunk(weight: Tensor) -> int:
+    return max(1, CHUNK_NUMBERS // len(weight))
 
 
 def _slope(every: Tensor, *, logits: Tensor, targets: Tensor, cap: float | None) -> Tensor:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Protocol
 
 import torch
@@ -15,6 +15,8 @@ from training.core.run.directory import TokenIds
 # Where nobody says how many pairs a pass has: as many as come to this many tokens. More gain little speed and
 # cost memory (docs/decisions/trainer-speed.md).
 TOKENS_PER_PASS = 2048
+# A prompt and completions of it.
+Group = tuple[TokenIds, Sequence[TokenIds]]
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,26 @@ def completions_token_logps(
 
     `hits`, bool, of all completions' tokens in order, is filled with whether each was the likeliest one.
     """
+    groups = [(prompt, (completion,)) for prompt, completion in completions]
+    return groups_token_logps(policy, groups=groups, chunk_tokens=chunk_tokens, hits=hits)
+
+
+def groups_token_logps(
+    policy: nn.Module,
+    *,
+    groups: Sequence[Group],
+    chunk_tokens: int | None = None,
+    hits: Tensor | None = None,
+) -> tuple[Tensor, ...]:
+    """The log-probs of prompts' completions, in order, float32: in one row without padding, each prompt once.
+
+    A model whose attention cannot be shared computes them completion by completion.
+    """
+    completions = [(prompt, completion) for prompt, several in groups for completion in several]
     lengths = [len(completion) for _, completion in completions]
     if logps_path(policy).shares_prompt:
-        row = shared_row([(prompt, (completion,)) for prompt, completion in completions])
-        every = row_logps(policy, row=row, chunk_tokens=chunk_tokens, hits=hits)
-        return torch.split(every, lengths)
+        row = shared_row(groups)
+        return torch.split(row_logps(policy, row=row, chunk_tokens=chunk_tokens, hits=hits), lengths)
     parts = [None] * len(lengths) if hits is None else torch.split(hits, lengths)
     return tuple(
         row_logps(policy, row=plain_row(prompt, completion=completion), chunk_tokens=chunk_tokens, hits=part)
@@ -86,8 +103,7 @@ def shared_pair_logps(
     policy: nn.Module, *, prompt: TokenIds, chosen: TokenIds, rejected: TokenIds
 ) -> PairTokenLogps:
     """Both completions in one row, prompt | chosen | rejected, so that the prompt is computed once."""
-    row = shared_row([(prompt, (chosen, rejected))])
-    both = torch.split(row_logps(policy, row=row), list(row.lengths))
+    both = groups_token_logps(policy, groups=[(prompt, (chosen, rejected))])
     return PairTokenLogps(chosen=both[0], rejected=both[1])
 
 
@@ -102,29 +118,23 @@ def pair_logps_function(policy: nn.Module) -> PairLogpsFunction:
 def group_logps(
     policy: nn.Module, *, pairs: Sequence[PairTokens], chunk_tokens: int | None = None
 ) -> tuple[PairTokenLogps, ...]:
-    """The log-probs of several pairs in one forward pass, in one row without padding.
-
-    A model whose attention cannot be shared computes them completion by completion.
-    """
-    if not logps_path(policy).shares_prompt:
-        every = completions_token_logps(
-            policy,
-            completions=[
-                (pair.prompt, completion) for pair in pairs for completion in (pair.chosen, pair.rejected)
-            ],
-            chunk_tokens=chunk_tokens,
-        )
-    else:
-        row = shared_row([(pair.prompt, (pair.chosen, pair.rejected)) for pair in pairs])
-        every = torch.split(row_logps(policy, row=row, chunk_tokens=chunk_tokens), list(row.lengths))
+    """The log-probs of several pairs, in one forward pass where the model can."""
+    groups = [(pair.prompt, (pair.chosen, pair.rejected)) for pair in pairs]
+    every = groups_token_logps(policy, groups=groups, chunk_tokens=chunk_tokens)
     return tuple(
         PairTokenLogps(chosen=every[2 * index], rejected=every[2 * index + 1]) for index in range(len(pairs))
     )
 
 
 def pair_tokens(pair: PairTokens) -> int:
-    """The tokens of a pair's row, its prompt counted once."""
-    return len(pair.prompt) + len(pair.chosen) + len(pair.rejected)
+    """The tokens of a pair, its prompt counted once."""
+    return group_tokens((pair.prompt, (pair.chosen, pair.rejected)))
+
+
+def group_tokens(group: Group) -> int:
+    """The tokens of a prompt and its completions."""
+    prompt, completions = group
+    return len(prompt) + sum(len(completion) for completion in completions)
 
 
 def passes(tokens: Sequence[int], *, pairs_per_pass: int | None) -> list[slice]:
@@ -144,3 +154,12 @@ def passes(tokens: Sequence[int], *, pairs_per_pass: int | None) -> list[slice]:
             filled = 0
         filled += count
     return [slice(start, end) for start, end in pairwise([*starts, len(tokens)]) if end > start]
+
+
+def grouped_passes(completions: Sequence[tuple[TokenIds, TokenIds]]) -> list[list[Group]]:
+    """Completions divided into passes, in order; neighbours with one prompt share it."""
+    groups: list[Group] = [
+        (prompt, [completion for _, completion in group])
+        for prompt, group in groupby(completions, key=lambda one: one[0])
+    ]
+    return [groups[part] for part in passes([group_tokens(group) for group in groups], pairs_per_pass=None)]

@@ -12,6 +12,7 @@ from training.core.logprobs.head import Head, chunked_token_logps
 from training.core.logprobs.rows import Row, plain_row, shared_row
 from training.core.model.attention import SEGMENTS, segments_calls, without_masks
 from training.core.model.loading import causal_model, reference_mode
+from training.core.model.steady import is_steady
 from training.core.run.directory import TokenIds
 
 # How many tokens the trial pair's prompt, chosen and rejected have.
@@ -28,12 +29,14 @@ class LogpsPath:
     """How a model's log-probs are computed.
 
     `shares_prompt`: its attention takes rows of segments; `reason` says why not. `head`: its hidden states
-    can be had before the LM head, None where only the whole forward pass gives the right logits.
+    can be had before the LM head, None where only the whole forward pass gives the right logits. `steady`:
+    a completion's log-probs in a shared row are the same bit for bit whatever else is in the row.
     """
 
     shares_prompt: bool
     head: Head | None
     reason: str = ""
+    steady: bool = False
 
 
 _paths: WeakKeyDictionary[nn.Module, LogpsPath] = WeakKeyDictionary()
@@ -109,7 +112,8 @@ def _find_path(model: nn.Module) -> LogpsPath:
     if _distance(found, wanted) > TOLERANCE.get(head.weight.dtype, LOW_PRECISION_TOLERANCE):
         return whole
     reason = _why_not_shared(model, head=head, wanted=wanted)
-    return LogpsPath(shares_prompt=not reason, head=head, reason=reason)
+    steady = not reason and is_steady(model)
+    return LogpsPath(shares_prompt=not reason, head=head, reason=reason, steady=steady)
 
 
 def _trial_tokens(vocabulary: int) -> list[TokenIds]:

@@ -34,7 +34,8 @@ def shared_row(groups: Sequence[tuple[TokenIds, Sequence[TokenIds]]]) -> Row:
     """A row of groups, each prompt | completion | completion …, so that a prompt is computed once.
 
     The position ids of every completion start where its prompt ends, and no completion sees another one.
-    The prompt's last hidden state predicts the first token of each of its completions.
+    The prompt's last hidden state predicts the first token of each of its completions, and a completion's
+    last token, which predicts nothing, is left out.
     """
     ids: list[int] = []
     positions: list[int] = []
@@ -46,11 +47,12 @@ def shared_row(groups: Sequence[tuple[TokenIds, Sequence[TokenIds]]]) -> Row:
         ids += prompt
         positions += range(len(prompt))
         for completion in completions:
-            own, end = len(ids), len(ids) + len(completion)
-            segments.append(Segment(start, context_end, own, end))
-            kept += [context_end - 1, *range(own, end - 1)]
-            positions += range(len(prompt), len(prompt) + len(completion))
-            ids += completion
+            own, end = len(ids), len(ids) + len(completion) - 1
+            if end > own:
+                segments.append(Segment(start, context_end, own, end))
+            kept += [context_end - 1, *range(own, end)]
+            positions += range(len(prompt), len(prompt) + len(completion) - 1)
+            ids += completion[:-1]
     every = [completion for _, completions in groups for completion in completions]
     return Row(
         ids=torch.tensor(ids),

@@ -13,10 +13,17 @@ from peft.tuners.lora.layer import Linear as LoraLinear
 from torch import Tensor, nn
 from torch.nn import functional
 
+from training.core.model.steady import steady_product
+
 
 def make_lean(policy: nn.Module) -> None:
-    """Exchange the forward passes of LoRA layers, RMS norms and gated MLPs that are known, in place."""
+    """Exchange the forward passes of LoRA layers, RMS norms and gated MLPs that are known, in place.
+
+    Those that were exchanged before stay as they are.
+    """
     for module in policy.modules():
+        if hasattr(module, "plain_forward"):
+            continue
         if isinstance(module, LoraLinear):
             _exchange(module, forward=_lora_forward)
         elif type(module).__name__.endswith("RMSNorm") and hasattr(module, "variance_epsilon"):
@@ -29,9 +36,8 @@ def make_lean(policy: nn.Module) -> None:
 
 
 def _exchange(module: Any, *, forward: Callable[..., Tensor]) -> None:
-    if not hasattr(module, "plain_forward"):
-        module.plain_forward = module.forward
-        module.forward = MethodType(forward, module)
+    module.plain_forward = module.forward
+    module.forward = MethodType(forward, module)
 
 
 def _same(module: Any, *, forward: Callable[..., Tensor], width: int) -> bool:
@@ -85,7 +91,7 @@ class _LoraLinear(torch.autograd.Function):
         rows = x.reshape(-1, x.shape[-1])
         a_low, b_low = a.to(x.dtype), (b * scaling).to(x.dtype)
         inner = rows @ a_low.T
-        y = functional.linear(rows, weight, bias).addmm_(inner, b_low.T)
+        y = steady_product(rows, weight=weight, bias=bias).addmm_(inner, b_low.T)
         ctx.save_for_backward(rows, inner, weight, a_low, b_low)
         ctx.scaling = scaling
         return y.view(*x.shape[:-1], -1)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from training.core.data.encode import EncodedCompletion, encode_completions
 from training.core.distributed import ALONE, Ranks
-from training.core.logprobs.pairs import completion_token_logps
+from training.core.logprobs.pairs import grouped_passes, groups_token_logps
 from training.core.model.loading import (
     BaseModel,
     encoding_rules,
@@ -64,27 +64,34 @@ def run_score(run: RunDirectory, *, config: RunConfig, ranks: Ranks = ALONE) -> 
     ranks.on_main(lambda: _finish(job, seconds=time.monotonic() - began))
 
 
-def score_completion(job: ScoreRun, *, place: int) -> ScoreRecord:
-    """Summed float32 log-probs of one completion under the policy and under the reference."""
-    raise_if_stopped(where=f"at completion {place + 1} of {len(job.completions)}")
-    completion = job.completions[place]
-    reference_logp = policy_logp = float(job.references[place].sum())
+def score_completions(job: ScoreRun, *, places: Sequence[int]) -> list[ScoreRecord]:
+    """Summed float32 log-probs of the completions at the given places under policy and reference."""
+    completions = [job.completions[place] for place in places]
+    references = [float(job.references[place].sum()) for place in places]
+    policy_logps = references
     if job.config.parent_adapter is not None:
+        policy_logps = _policy_logps(job, completions=completions)
+    return [
+        ScoreRecord(
+            id=completion.id,
+            index=completion.index,
+            tokens=len(completion.completion),
+            policy_logp=policy_logp,
+            reference_logp=reference_logp,
+        )
+        for completion, policy_logp, reference_logp in zip(completions, policy_logps, references, strict=True)
+    ]
+
+
+def _policy_logps(job: ScoreRun, *, completions: Sequence[EncodedCompletion]) -> list[float]:
+    """Summed log-probs of completions under the policy, in order."""
+    found: list[float] = []
+    for groups in grouped_passes([(one.prompt, one.completion) for one in completions]):
+        raise_if_stopped(where="while scoring")
         with torch.no_grad():
-            live = completion_token_logps(
-                job.policy,
-                prompt=completion.prompt,
-                completion=completion.completion,
-                chunk_tokens=job.config.chunk_tokens,
-            )
-        policy_logp = float(live.sum())
-    return ScoreRecord(
-        id=completion.id,
-        index=completion.index,
-        tokens=len(completion.completion),
-        policy_logp=policy_logp,
-        reference_logp=reference_logp,
-    )
+            every = groups_token_logps(job.policy, groups=groups, chunk_tokens=job.config.chunk_tokens)
+        found += [float(logps.sum()) for logps in every]
+    return found
 
 
 def _prepared(run: RunDirectory, *, config: RunConfig, ranks: Ranks) -> ScoreRun:
@@ -138,7 +145,8 @@ def _score(job: ScoreRun, *, left: Sequence[int]) -> None:
 
 def _score_part(job: ScoreRun, *, places: Sequence[int]) -> None:
     def own() -> list[ScoreRecord]:
-        return [score_completion(job, place=place) for place in job.ranks.share(places)]
+        raise_if_stopped(where=f"at completion {places[0] + 1} of {len(job.completions)}")
+        return score_completions(job, places=job.ranks.share(places))
 
     records = job.ranks.in_order(job.ranks.together(own))
     job.ranks.on_main(lambda: append_lines(job.run.scores, values=[asdict(record) for record in records]))

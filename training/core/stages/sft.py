@@ -15,7 +15,7 @@ from torch import nn
 from training.core.data.encode import EncodedCompletion, encode_demonstrations
 from training.core.distributed import ALONE, Ranks
 from training.core.errors import TrainingError
-from training.core.logprobs.pairs import completions_token_logps
+from training.core.logprobs.pairs import completions_token_logps, passes
 from training.core.model.loading import (
     BaseModel,
     encoding_rules,
@@ -149,10 +149,11 @@ def batch_backward(job: SftRun, *, indices: Sequence[int], step: int) -> list[Le
 
 def _passes(job: SftRun, *, indices: Sequence[int], total: int, where: str) -> list[Learnt]:
     found: list[Learnt] = []
-    size = job.config.optimizer.pairs_per_pass or 1
-    for start in range(0, len(indices), size):
+    items = [job.items[index] for index in indices]
+    tokens = [len(item.prompt) + len(item.completion) for item in items]
+    for part in passes(tokens, pairs_per_pass=job.config.optimizer.pairs_per_pass):
         raise_if_stopped(where=where)
-        found += _pass(job, group=[job.items[index] for index in indices[start : start + size]], total=total)
+        found += _pass(job, group=items[part], total=total)
     return found
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from training.core.data.encode import EncodedUnpaired
 from training.core.diagnostics import Look
-from training.core.logprobs.pairs import completion_token_logps
+from training.core.logprobs.pairs import completions_token_logps
 from training.core.losses.kto import kto_loss
 from training.core.model.loading import reference_mode
 from training.core.process import raise_if_stopped
@@ -100,9 +100,10 @@ class UnpairedData:
         return float(torch.stack(losses).mean())
 
     def _logps(self, prompt: TokenIds, *, completion: TokenIds) -> Tensor:
-        return completion_token_logps(
-            self.policy, prompt=prompt, completion=completion, chunk_tokens=self.chunk_tokens
+        (logps,) = completions_token_logps(
+            self.policy, completions=[(prompt, completion)], chunk_tokens=self.chunk_tokens
         )
+        return logps
 
     def _loss(self, log_ratio: Tensor, *, index: int, point: float) -> Tensor:
         return kto_loss(
