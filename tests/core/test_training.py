@@ -1,14 +1,14 @@
 """Stage dpo from a run directory to an adapter, on a tiny random model in float32."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
 
 from tests.core.support import config, example, gradients, load_job, shake, write_run
 from training.core.errors import TrainingError
@@ -103,25 +103,42 @@ def test_the_result_says_what_it_was_made_with(finished: RunDirectory, base_fold
     assert result.parent_sha256 is None
 
 
-def test_the_adapter_loads_with_peft_and_gives_the_probes_log_probs(
+# What somebody does who has the base, the adapter and PEFT, and nothing of the trainer.
+RELOAD = """
+import json, sys, torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+base, adapter, tokens = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+policy = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), adapter).eval()
+ids = torch.tensor([tokens])
+
+def logps():
+    with torch.no_grad():
+        every = policy(input_ids=ids).logits[0].float().log_softmax(-1)
+    return every[:-1].gather(1, ids[0, 1:, None])[:, 0].tolist()
+
+found = {"policy": logps()}
+with policy.disable_adapter():
+    found["reference"] = logps()
+assert not [name for name in sys.modules if name.startswith("training")]
+print(json.dumps(found))
+"""
+
+
+def test_the_adapter_loads_with_peft_alone_and_gives_the_trainer_s_own_log_probs(
     finished: RunDirectory, base_folder: Path
 ) -> None:
     probe = read_probe(finished.adapter)
-    base = AutoModelForCausalLM.from_pretrained(base_folder, dtype=torch.float32)
-    policy = PeftModel.from_pretrained(base, finished.adapter).eval()
-    ids = torch.tensor([probe.token_ids])
-
-    def logps() -> torch.Tensor:
-        with torch.no_grad():
-            every = policy(input_ids=ids).logits[0].log_softmax(-1)
-        found: torch.Tensor = every[:-1].gather(1, ids[0, 1:, None])[:, 0]
-        return found
-
+    command = [sys.executable, "-c", RELOAD, str(base_folder), str(finished.adapter)]
+    done = subprocess.run(
+        [*command, json.dumps(probe.token_ids)], capture_output=True, text=True, check=True, timeout=300
+    )
+    found = json.loads(done.stdout.splitlines()[-1])
     assert len(probe.policy_logps) == len(probe.token_ids) - 1
-    assert torch.allclose(logps(), torch.tensor(probe.policy_logps), atol=1e-4)
-    with policy.disable_adapter():
-        assert torch.allclose(logps(), torch.tensor(probe.reference_logps), atol=1e-4)
-    assert probe.policy_logps != probe.reference_logps
+    assert found["policy"] == pytest.approx(probe.policy_logps, abs=1e-4)
+    assert found["reference"] == pytest.approx(probe.reference_logps, abs=1e-4)
+    assert probe.policy_logps != pytest.approx(probe.reference_logps, abs=1e-2)
     assert probe.prompt_tokens < len(probe.token_ids)
 
 
