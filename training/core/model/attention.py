@@ -69,32 +69,31 @@ def segments_attention(
     an ordinary one and goes to PyTorch's own attention; that has no cap, so a capped row is one segment here.
     Raises ValueError for what only other kernels have.
     """
-    if segments is None and softcap is not None and len(query) == 1:
-        segments = (Segment(0, 0, 0, key.shape[2]),)
     if segments is None and softcap is None:
-        return sdpa_attention_forward(  # type: ignore[no-any-return]
-            module,
-            query,
-            key,
-            value,
-            attention_mask,
-            scaling=scaling,
-            sliding_window=sliding_window,
-            **others,
-        )
-    unknown = [name for name in ("s_aux", "position_bias", "cache") if others.get(name) is not None]
-    if segments is None or unknown:
-        raise ValueError(f"attention over segments knows no {', '.join(unknown) or 'batch of capped rows'}")
+        others.update(scaling=scaling, sliding_window=sliding_window)
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **others)  # type: ignore[no-any-return]
     global _calls
     _calls += 1
     rules = _Rules(
-        segments=segments,
+        segments=_known_segments(segments, query=query, tokens=key.shape[2], others=others),
         scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
         window=sliding_window,
         cap=softcap,
     )
     output: Tensor = _SegmentsAttention.apply(query[0], key[0], value[0], rules)  # type: ignore[no-untyped-call]
     return output[None], None
+
+
+def _known_segments(
+    segments: tuple[Segment, ...] | None, *, query: Tensor, tokens: int, others: dict[str, Any]
+) -> tuple[Segment, ...]:
+    """The segments of a call, one over a capped row without any; raises ValueError for what is not known."""
+    unknown = [name for name in ("s_aux", "position_bias", "cache") if others.get(name) is not None]
+    if segments is None and len(query) > 1:
+        unknown.append("batch of capped rows")
+    if unknown:
+        raise ValueError(f"attention over segments knows no {', '.join(unknown)}")
+    return segments or (Segment(0, 0, 0, tokens),)
 
 
 def segments_calls() -> int:
