@@ -40,7 +40,9 @@ def label_new_round(world: PageWorld, *verdicts: Verdict) -> Round:
     return opened
 
 
-def page(world: PageWorld, *, part: bool = False, status: int = 200, **rules: str) -> str:
+def page(
+    world: PageWorld, *, part: bool = False, status: int = 200, rules: dict[str, str] | None = None
+) -> str:
     headers = {"HX-Request": "true"} if part else {}
     response = world.lead.get(world.url("rounds/1/training-set/"), rules, headers=headers)
     assert response.status_code == status
@@ -55,7 +57,7 @@ def test_the_studys_rules_are_shown_with_what_they_keep(world: PageWorld) -> Non
 
 
 def test_other_rules_are_previewed_without_changing_anything(world: PageWorld) -> None:
-    html = page(world, part=True, **{**USUAL, "ties": "half"})
+    html = page(world, part=True, rules={**USUAL, "ties": "half"})
     assert "2 preferences kept; 1 even pairs at p = ½; left out: 1 both bad, 2 not labelled." in html
     assert "Not saved" in html
     assert "<html" not in html
@@ -72,7 +74,7 @@ def test_other_rules_are_previewed_without_changing_anything(world: PageWorld) -
     ],
 )
 def test_the_pairs_behind_a_count_are_listed(world: PageWorld, show: str, pairs: int, heading: str) -> None:
-    html = page(world, **{**USUAL, "show": show})
+    html = page(world, rules={**USUAL, "show": show})
     assert html.count('class="example"') == pairs
     assert f"<h3>{heading}</h3>" in html
 
@@ -81,7 +83,7 @@ def test_edits_are_listed_as_the_examples_they_are(world: PageWorld) -> None:
     pair = Pair.objects.order_by("pk")[0]
     edited = Response.objects.create(prompt=pair.prompt, text="A much better answer.")
     Preference.objects.filter(pair=pair).update(edited_response=edited, edited_side=Side.A)
-    html = page(world, **{**USUAL, "edits": "both", "show": "edits"})
+    html = page(world, rules={**USUAL, "edits": "both", "show": "edits"})
     assert "2 edits" in html
     assert html.count("A much better answer.") == 2
 
@@ -117,8 +119,8 @@ def test_rules_that_cannot_be_followed_are_marked(
     world: PageWorld, loss: str, rules: dict[str, str], said: str
 ) -> None:
     Recipe.objects.update(loss=loss)
-    assert said in page(world, status=422, **{**USUAL, **rules})
-    assert said in page(world, part=True, **{**USUAL, **rules})
+    assert said in page(world, status=422, rules={**USUAL, **rules})
+    assert said in page(world, part=True, rules={**USUAL, **rules})
 
 
 def test_saved_rules_hold_for_the_study_and_are_in_the_audit_log(world: PageWorld) -> None:
