@@ -60,13 +60,13 @@ def test_a_second_round_asks_the_reference_only_for_what_is_new(
     tmp_path: Path, base_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    real = reference._Prompt.logps
+    real = reference.groups_token_logps
 
-    def counted(prompt: Any, completion: Any) -> Any:
-        asked.append(len(completion))
-        return real(prompt, completion)
+    def counted(policy: Any, *, groups: Any) -> Any:
+        asked.extend(len(completion) for _, completions in groups for completion in completions)
+        return real(policy, groups=groups)
 
-    monkeypatch.setattr(reference._Prompt, "logps", counted)
+    monkeypatch.setattr(reference, "groups_token_logps", counted)
     ledger = str(tmp_path / "ledgers" / "base.sqlite")
     counts = []
     for round_number, pairs in enumerate((4, 6), start=1):
