@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import os
 import subprocess
 import sys
 import threading
@@ -150,13 +151,13 @@ def test_whatever_people_do_to_pairs_waits_for_its_turn_once(turns: list[str]) -
 def syncs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
     """Note each wait for the disk: the file, and whether another labelling request may run meanwhile."""
     noted: list[tuple[str, bool]] = []
-    sync = gate.os.fdatasync
+    sync = os.fdatasync
 
     def note(descriptor: int) -> None:
         noted.append((Path(f"/proc/self/fd/{descriptor}").readlink().name, not gate._turn.locked()))
         sync(descriptor)
 
-    monkeypatch.setattr(gate.os, "fdatasync", note)
+    monkeypatch.setattr(os, "fdatasync", note)
     return noted
 
 
@@ -203,7 +204,7 @@ def test_a_label_that_the_disk_does_not_take_is_not_answered_as_saved(
     def fail(descriptor: int) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(gate.os, "fdatasync", fail)
+    monkeypatch.setattr(os, "fdatasync", fail)
     client.raise_request_exception = False
     assert client.get(f"/studies/{study.slug}/label/next/").status_code == 500
     monkeypatch.undo()
