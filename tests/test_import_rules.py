@@ -40,5 +40,5 @@ def test_what_the_web_side_uses_of_trainer_and_serving_is_light(module: str) -> 
 
 
 def test_what_everything_may_import_imports_nothing_of_the_project() -> None:
-    loaded = modules_after("import parent_death")
-    assert loaded.isdisjoint({"annotate", "training", "dpo_studio", "django"})
+    loaded = modules_after("import training.parent_death")
+    assert loaded.isdisjoint({"annotate", "training.core", "training.serving", "dpo_studio", "django"})

@@ -3,8 +3,8 @@
 import logging
 from collections.abc import Callable
 
-from parent_death import die_with_parent
 from training.models import Job
+from training.parent_death import die_with_parent
 from training.services.demonstrations import learn
 from training.services.jobs import (
     AttemptSuperseded,

@@ -9,7 +9,7 @@ import argparse
 import os
 import signal
 
-from parent_death import die_with_parent
+from training.parent_death import die_with_parent
 
 
 def main() -> None:

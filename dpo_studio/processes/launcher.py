@@ -21,7 +21,7 @@ from dpo_studio.processes.environment import StudioEnvironment
 from dpo_studio.processes.programs import EXEC_CHILD, MANAGE, ROOT, programs, supervisor_configuration
 from dpo_studio.processes.status import UNREACHABLE, process_states, supervisor
 from dpo_studio.processes.watch import Watch
-from parent_death import adopt_orphans
+from training.parent_death import adopt_orphans
 
 SUPERVISOR_SECONDS = 10
 WEB_SECONDS = 60

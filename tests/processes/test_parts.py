@@ -86,14 +86,14 @@ def test_demo_model_is_intact_only_with_every_file_in_full(tmp_path: Path) -> No
 
 CHILD = """
 import time
-from parent_death import die_with_parent
+from training.parent_death import die_with_parent
 {call}
 print("up", flush=True)
 time.sleep(60)
 """
 PARENT = """
 import subprocess, sys, time
-from parent_death import die_with_parent
+from training.parent_death import die_with_parent
 die_with_parent()
 child = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdout=subprocess.PIPE)
 child.stdout.readline()

@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from parent_death import die_with_parent_if_asked
 from training.core.errors import RunStoppedError, TrainingError
 from training.core.guide import DESCRIPTION, EPILOG, write_example
 from training.core.process import exclusive, rank_of_environment, stop_when_asked
 from training.core.run.config import RunConfig, read_config
 from training.core.run.directory import RunDirectory
 from training.core.run.files import write_json
+from training.parent_death import die_with_parent_if_asked
 
 if TYPE_CHECKING:
     from training.core.distributed import Ranks

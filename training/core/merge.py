@@ -7,13 +7,13 @@ folder that loads without PEFT, and result.json last; error.json says why an att
 import sys
 from pathlib import Path
 
-from parent_death import die_with_parent_if_asked
 from training.core.errors import TrainingError
 from training.core.process import exclusive, raise_if_stopped, stop_when_asked
 from training.core.progress import Progress, say
 from training.core.run.config import RunConfig, read_config
 from training.core.run.directory import RunDirectory
 from training.core.run.files import sha256_of_model, write_json
+from training.parent_death import die_with_parent_if_asked
 
 USAGE = "usage: python -m training.core.merge RUN_DIR"
 PARTS = 3

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from parent_death import die_with_parent_if_asked
 from training.core.errors import RunStoppedError, TrainingError
+from training.parent_death import die_with_parent_if_asked
 
 _stop_requested = False
 

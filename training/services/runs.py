@@ -19,8 +19,8 @@ from typing import IO, Any
 
 from django.conf import settings
 
-from parent_death import WISH_VARIABLE
 from training.core.run.directory import RunDirectory
+from training.parent_death import WISH_VARIABLE
 from training.services.jobs import Claim, JobFailed, heartbeat
 
 TRAINER = "training.core"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from parent_death import die_with_parent
+from training.parent_death import die_with_parent
 
 die_with_parent()
 os.register_at_fork(after_in_child=die_with_parent)
