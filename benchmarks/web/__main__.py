@@ -27,6 +27,8 @@ from benchmarks.web.study import BenchmarkStudy
 from dpo_studio.processes.programs import ROOT
 
 WARM_UP_SECONDS = 3.0
+# A study of 1,000 pairs is labelled by one annotator before the time is up.
+LEAST_SECONDS = 3.0
 SMALL = 50_000
 JSON = ROOT / "var" / "benchmarks" / "web.json"
 
@@ -79,9 +81,9 @@ def measure(
     measured = asyncio.run(
         label_for(people, seconds=seconds, warm_up=WARM_UP_SECONDS, thinking=setting.thinking)
     )
-    if measured.ran_dry:
-        raise RuntimeError(f"{study.pairs} pairs were too few for {setting}; measure for a shorter time")
-    share = seconds / (seconds + WARM_UP_SECONDS)
+    if measured.elapsed < LEAST_SECONDS:
+        raise RuntimeError(f"{study.pairs} pairs were too few for {setting}; measure a larger study")
+    share = measured.elapsed / (measured.elapsed + WARM_UP_SECONDS)
     return report.row_of(
         measured,
         pairs=study.pairs,

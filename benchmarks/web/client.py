@@ -23,11 +23,14 @@ class UnexpectedAnswer(RuntimeError):
 
 @dataclass
 class Measured:
-    """What was measured: seconds of each cycle, and how long the whole measuring took."""
+    """What was measured: seconds of each cycle, and how long the whole measuring took.
+
+    Where somebody runs out of pairs it ends for everybody, at `dry_at` on the performance counter.
+    """
 
     seconds: list[float] = field(default_factory=list)
     elapsed: float = 0.0
-    ran_dry: int = 0
+    dry_at: float | None = None
 
 
 @dataclass(frozen=True)
@@ -145,7 +148,7 @@ async def label_for(
             for annotator in annotators
         )
     )
-    measured.elapsed = seconds
+    measured.elapsed = (start + seconds if measured.dry_at is None else measured.dry_at) - start
     return measured
 
 
@@ -155,11 +158,11 @@ async def _label_until(
     chance = random.Random(id(annotator))
     html = await annotator.open_page()
     await asyncio.sleep(chance.random() * thinking)
-    while (began := time.perf_counter()) < end:
+    while (began := time.perf_counter()) < end and measured.dry_at is None:
         try:
             html = await annotator.judge(html)
         except UnexpectedAnswer:
-            measured.ran_dry += 1
+            measured.dry_at = began
             break
         done = time.perf_counter()
         if began >= start and done <= end:
