@@ -6,8 +6,8 @@ from django.test.utils import CaptureQueriesContext
 
 from tests.training.factories import make_round
 from tests.training.page_world import PageWorld, add_run, page_world
+from training.forms.recipe import recipe_values
 from training.models import Recipe, Round
-from training.recipe_form import recipe_values
 
 pytestmark = pytest.mark.django_db
 

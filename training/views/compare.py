@@ -8,7 +8,7 @@ from django.views.decorators.http import require_GET
 
 from annotate.access import study_access
 from annotate.models import Prompt, Role, Study
-from training.compare_form import compare_query
+from training.forms.compare import compare_query
 from training.models import Policy
 from training.selectors.compare import comparison, study_policies
 from training.selectors.compare_export import Record, csv_lines, export_records, json_lines

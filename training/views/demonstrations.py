@@ -7,8 +7,8 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from annotate.access import StudyAccess, study_access
 from annotate.models import Role
-from training.demonstration_form import DemonstrationForm
 from training.demonstrations import DemonstrationsRefused
+from training.forms.demonstration import DemonstrationForm
 from training.models import DemonstrationRun
 from training.selectors.demonstrations import demonstration_page
 from training.services.demonstrations import LearningRefused, start_learning, use_base

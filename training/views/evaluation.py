@@ -5,7 +5,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from annotate.access import study_access
 from annotate.models import Role
-from training.evaluation_form import EvaluationPlanForm
+from training.forms.evaluation import EvaluationPlanForm
 from training.models import Policy
 from training.selectors.evaluation_page import evaluation_page
 from training.services.evaluation_pairs import EvaluationRefused, ask_for_more, plan_of

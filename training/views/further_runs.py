@@ -8,8 +8,8 @@ from django.views.decorators.http import require_GET, require_http_methods
 from annotate.access import study_access
 from annotate.models import Role
 from training.core.errors import ConfigError
+from training.forms.run import FurtherRunForm
 from training.models import Round, Run
-from training.run_form import FurtherRunForm
 from training.selectors.estimates import run_estimate
 from training.selectors.round_runs import difference, overlaid_curves
 from training.services.further_runs import RunPlan, further_config, plan_of_run, start_further_runs

@@ -8,8 +8,8 @@ from django.views.decorators.http import require_http_methods
 
 from annotate.access import study_access
 from annotate.models import Role
+from training.forms.recipe import RecipeForm, recipe_values
 from training.models import Recipe
-from training.recipe_form import RecipeForm, recipe_values
 from training.selectors.recipe_page import queue_shares, recipe_preview, typed_recipe
 from training.services.recipes import update_recipe
 

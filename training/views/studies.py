@@ -11,7 +11,7 @@ from annotate.errors import MemberRefused, PromptFileError, StudyRefused
 from annotate.models import Role
 from annotate.selectors.studies import may_create_studies
 from annotate.views.people import signed_in
-from training.forms import StudyForm
+from training.forms.study import StudyForm
 from training.selectors.studies import study_overview, suggested_base_model
 from training.services.base_models import BaseModelError
 from training.services.round_summaries import keep_round_summaries

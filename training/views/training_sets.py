@@ -8,8 +8,8 @@ from django.views.decorators.http import require_GET, require_POST
 
 from annotate.access import StudyAccess, study_access
 from annotate.models import Role
+from training.forms.rules import RulesForm, form_values
 from training.models import Round
-from training.rules_form import RulesForm, form_values
 from training.selectors.readiness import state_refusal
 from training.selectors.training_set import assemble, rules_of
 from training.selectors.training_set_page import people_of, training_set_page

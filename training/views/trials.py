@@ -10,7 +10,8 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from annotate.access import StudyAccess, study_access
 from annotate.models import Prompt, Role, Study
-from training.compare_form import whole
+from training.forms.compare import whole
+from training.forms.trial import TrialForm, recipe_values
 from training.models import Trial
 from training.selectors.compare import study_policies
 from training.selectors.compare_query import chosen_columns
@@ -19,7 +20,6 @@ from training.selectors.trials import recent_trials, shown_trial
 from training.services.trial_engine import start_trial
 from training.services.trial_queue import queue_pair, queue_refusal
 from training.services.trials import TrialRefused, create_trial, stop_trial
-from training.trial_form import TrialForm, recipe_values
 from training.views.polling import STOP_POLLING
 
 

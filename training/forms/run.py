@@ -10,8 +10,8 @@ from django import forms
 
 from training.core.errors import ConfigError
 from training.core.run.config import LOSS_KEYS
+from training.forms.recipe import NUMBERS, NumberSetting, readable
 from training.models import Recipe, Run
-from training.recipe_form import NUMBERS, NumberSetting, readable
 from training.services.further_runs import MOST_RUNS_AT_ONCE, RunPlan, plan_of_run
 from training.services.recipes import LOSS_FIELDS, field_of_fault, loss_of
 

@@ -11,7 +11,7 @@ from django.template.defaultfilters import filesizeformat
 
 from annotate.services.prompts import read_lines
 from training.demonstrations import EXPECTED, DemonstrationsRefused
-from training.recipe_form import NumberSetting
+from training.forms.recipe import NumberSetting
 from training.services.demonstrations import LearningSettings
 from training.serving.command import MAX_LORA_RANK
 

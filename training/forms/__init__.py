@@ -1,0 +1,1 @@
+"""What people submit, checked: one module per page."""
