@@ -51,6 +51,7 @@ def taking_turns(get_response: Answer) -> Answer:
     def middleware(request: HttpRequest) -> HttpResponse:
         if connection.vendor != "sqlite" or not _takes_turns(request):
             return get_response(request)
+        request.body  # noqa: B018  # a slow upload is waited for before the turn, not within it
         with _disk_waited_for_at_the_end(), _turn:
             return get_response(request)
 
@@ -68,7 +69,8 @@ def write_transaction() -> Iterator[None]:
         with transaction.atomic():
             yield
         return
-    database = str(connection.settings_dict["NAME"])
+    # SQLite keeps its log beside the file that a link leads to.
+    database = os.path.realpath(str(connection.settings_dict["NAME"]))
     with _file_held(f"{database}.writers"), _commit_without_the_disk(), transaction.atomic():
         yield
     _owed.log = f"{database}-wal"

@@ -52,7 +52,7 @@ def perform_attempt(attempt: int) -> None:
         except JobCancelled:
             cancel_attempt(claim)
         except MadeWay:
-            requeue_attempt(claim, message="Waiting for the sampling of a round")
+            requeue_attempt(claim, message="Waiting for a job that people wait for")
         except JobFailed as failure:
             fail_attempt(claim, cause=str(failure))
     except AttemptSuperseded as superseded:

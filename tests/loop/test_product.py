@@ -37,4 +37,3 @@ def test_a_port_with_another_server_is_refused() -> None:
         port = other.getsockname()[1]
         with pytest.raises(LoopFailed, match=f"port = {port} is taken"):
             check_port(port)
-    check_port(port)

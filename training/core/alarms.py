@@ -16,7 +16,7 @@ from training.core.diagnostics import (
 )
 from training.core.run.records import StepMetrics
 
-# A run that has gone so far has left its warm-up behind and should have moved something.
+# A run that has gone so far, and whose learning rate no longer rises, should have moved something.
 STEPS_TO_MOVE = 10
 
 
@@ -40,7 +40,8 @@ def step_alarms(first: StepMetrics, recent: Sequence[StepMetrics], *, pairs_per_
 def _moves_nothing(first: StepMetrics, recent: Sequence[StepMetrics]) -> str:
     """Only a fresh policy is known to start at 0 for every text; others differ from batch to batch."""
     starts_at_reference = first.log_ratio_per_token_chosen == 0 == first.log_ratio_per_token_rejected
-    if not starts_at_reference or recent[-1].step < STEPS_TO_MOVE:
+    is_warming_up = recent[-1].learning_rate > recent[0].learning_rate
+    if not starts_at_reference or is_warming_up or recent[-1].step < STEPS_TO_MOVE:
         return ""
     return unchanged(
         chosen=max((step.log_ratio_per_token_chosen or 0.0 for step in recent), key=abs),

@@ -66,7 +66,7 @@ class Shape:
     key_value_width: int
 
 
-def run_estimate(recipe: Recipe, *, examples: int, epochs: int, round: Round | None) -> Estimate:
+def run_estimate(recipe: Recipe, *, examples: int, epochs: float, round: Round | None) -> Estimate:
     """Return what a run of so many examples and epochs takes: at most four queries."""
     shape = shape_of(recipe.base_model)
     tokens = typical_tokens(recipe, round=round)
@@ -94,7 +94,7 @@ def measured_speed(recipe: Recipe) -> Speed | None:
         return None
     took = (newest.job.finished_at - newest.job.started_at).total_seconds()
     steps = result.get("used", 0) * epochs / rate
-    where = "" if newest.round.study_id == recipe.study_id else f" of {newest.round.study.name}"
+    where = "" if newest.round.study_id == recipe.study_id else " of another study"
     return Speed(
         seconds_per_example=1 / rate,
         seconds_to_start=max(0.0, took - steps),
@@ -166,7 +166,7 @@ def shape_of(base_model: str) -> Shape | None:
 
 
 def folder_of(base_model: str) -> Path | None:
-    if Path(base_model).is_dir():
+    if os.path.isdir(base_model):  # no, where pathlib would raise: typed text may be any path
         return Path(base_model)
     if base_model.startswith("/") or not is_downloaded(base_model):
         return None

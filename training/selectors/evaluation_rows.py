@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
-from django.db.models import Count, Max, Q, QuerySet
+from django.db.models import Count, Max, Q, QuerySet, Sum
 
 from annotate.models import Membership, Pair, Preference, Study, Verdict
 from training.evaluation.outcomes import Outcome
@@ -44,7 +44,7 @@ class Edition:
 
     study: int
     slug: str
-    pairs: tuple[int, int | None, int]
+    pairs: tuple[int, int | None, int, int | None]
     verdicts: tuple[int, int | None, datetime | None]
     left_out: tuple[int, ...]
 
@@ -53,7 +53,10 @@ def edition_of(study: Study) -> Edition:
     """Return the present edition: three queries that read no verdict one by one."""
     left_out = Membership.objects.filter(study=study, in_training_sets=False).order_by("user")
     pairs = EvaluationPair.objects.filter(study=study).aggregate(
-        count=Count("pk"), newest=Max("pk"), gone=Count("pk", filter=Q(pair__state=Pair.State.WITHDRAWN))
+        count=Count("pk"),
+        newest=Max("pk"),
+        gone=Count("pk", filter=Q(pair__state=Pair.State.WITHDRAWN)),
+        gone_keys=Sum("pk", filter=Q(pair__state=Pair.State.WITHDRAWN)),
     )
     given = evaluation_labels(study.pk).aggregate(
         count=Count("pk"), newest=Max("pk"), changed=Max("updated_at")
@@ -61,7 +64,7 @@ def edition_of(study: Study) -> Edition:
     return Edition(
         study=study.pk,
         slug=study.slug,
-        pairs=(pairs["count"], pairs["newest"], pairs["gone"]),
+        pairs=(pairs["count"], pairs["newest"], pairs["gone"], pairs["gone_keys"]),
         verdicts=(given["count"], given["newest"], given["changed"]),
         left_out=tuple(left_out.values_list("user", flat=True)),
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from django.core.paginator import Page, Paginator
 
-from annotate.models import Membership, Pair, Preference, Role, Study
+from annotate.models import AnnotatorProgress, Membership, Pair, Preference, Role, Study, User
 from training.core.run.directory import DpoExample
 from training.selectors.policy_examples import Judgement, in_words, judgements_by_pair, last_text
 from training.selectors.training_set import Assembled, Edit
@@ -56,10 +56,18 @@ class TrainingSetPage:
     showing: str
 
 
-def people_of(study: Study) -> dict[int, str]:
-    """Return who can have labelled and counts in training sets, names by id."""
-    members = Membership.objects.filter(study=study, in_training_sets=True).exclude(role=Role.VIEWER)
-    return {row.user_id: row.user.display_name for row in members.select_related("user").order_by("pk")}
+def people_of(study: Study, *, also: Collection[int] = ()) -> dict[int, str]:
+    """Return whose labels count or may come to count in training sets, names by id: four queries.
+
+    Members who can label, whoever has labelled and is no member any more, and the people of `also`, whom the
+    rules name already.
+    """
+    members = Membership.objects.filter(study=study)
+    out = set(members.filter(in_training_sets=False).values_list("user", flat=True))
+    able = set(members.exclude(role=Role.VIEWER).values_list("user", flat=True))
+    labelled = AnnotatorProgress.objects.filter(study=study, labels__gt=0).values_list("annotator", flat=True)
+    wanted = ((able | set(labelled)) - out) | set(also)
+    return {user.pk: user.display_name for user in User.objects.filter(pk__in=wanted).order_by("pk")}
 
 
 def training_set_page(assembled: Assembled, *, show: str, page: str) -> TrainingSetPage:

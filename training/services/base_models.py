@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import struct
 from dataclasses import dataclass
@@ -35,12 +36,13 @@ def check_base_model(text: str) -> BaseModel:
         raise BaseModelError(
             "The base model is empty; give a local folder or a Hugging Face id such as owner/name."
         )
-    folder = Path(text).expanduser()
-    if folder.is_dir():
+    # os.path answers no where pathlib raises: a name too long, a folder closed to us, an unknown ~user.
+    folder = Path(os.path.expanduser(text))
+    if os.path.isdir(folder):
         return _check_folder(folder.resolve(), name=text)
     if HUB_ID.fullmatch(text) and ".." not in text:
         return _check_hub(text)
-    if folder.is_file():
+    if os.path.isfile(folder):
         raise BaseModelError(f"The base model {text} is a file; give the folder that holds config.json.")
     raise BaseModelError(
         f"The base model {text} does not exist on this machine and is not a Hugging Face id (owner/name); "
@@ -56,8 +58,8 @@ def _check_folder(folder: Path, *, name: str) -> BaseModel:
 
 
 def _architecture(folder: Path, *, name: str) -> str:
-    if not (folder / "config.json").is_file():
-        if (folder / "adapter_config.json").is_file():
+    if not os.path.isfile(folder / "config.json"):
+        if os.path.isfile(folder / "adapter_config.json"):
             raise BaseModelError(
                 f"{name} is a LoRA adapter; merge it into its base model and give the merged folder."
             )

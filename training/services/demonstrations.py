@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import secrets
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from django.db import IntegrityError, transaction
+from django.db.models import F
 
 from annotate.models import Study, User
 from annotate.services.audit import record_audit
@@ -55,6 +57,9 @@ def start_learning(
     sha256 = _write(absolute(directory), config=config, demonstrations=demonstrations)
     try:
         with transaction.atomic():
+            # Checked again with the recipe's row held: two who press at once start one run.
+            Recipe.objects.filter(pk=recipe.pk).update(seed=F("seed"))
+            _recipe_before_the_first_round(study)
             return _queue(
                 study,
                 config=config,
@@ -63,7 +68,10 @@ def start_learning(
                 directory=directory,
                 actor=actor,
             )
-    except IntegrityError as error:
+    except (IntegrityError, LearningRefused) as error:
+        shutil.rmtree(absolute(directory), ignore_errors=True)
+        if isinstance(error, LearningRefused):
+            raise
         raise LearningRefused("Somebody else has just started this; reload the page.") from error
 
 
@@ -112,8 +120,11 @@ def use_base(*, run: DemonstrationRun, before: bool, actor: User | None = None) 
     if not before and not run.model_path:
         raise LearningRefused(f"Demonstration run {run.number} has made no model; retry it or start another.")
     base = run.base_before if before else str(absolute(run.model_path))
-    with transaction.atomic():
-        _set_base(run.study, base=base, actor=actor, run=run)
+    try:
+        with transaction.atomic():
+            _set_base(run.study, base=base, actor=actor, run=run)
+    except JobFailed as error:
+        raise LearningRefused(str(error)) from error
 
 
 def is_learning(study: Study) -> bool:

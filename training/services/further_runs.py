@@ -56,16 +56,20 @@ class RunPlan:
 def start_further_runs(*, source: Run, plans: Sequence[RunPlan], actor: User | None = None) -> list[Run]:
     """Queue a run per plan on exactly the examples of `source`, all of them or none. Raises RoundRefused."""
     _check_number(plans)
+    _check_examples(source, plans=plans)
     frozen: list[FrozenRun] = []
     try:
+        # Copied before the transaction: people who label would wait for the disk.
+        for number, plan in enumerate(plans, source.round.runs.count() + 1):
+            frozen.append(copy_run_directory(source, number=number, config=further_config(source, plan=plan)))
+            _check_copy(frozen[-1], source=source)
         with transaction.atomic():
             item = _hold_frozen_round(source)
-            _check_examples(source, plans=plans)
-            return [_start(item, source=source, plan=plan, actor=actor, frozen=frozen) for plan in plans]
-    except (RoundRefused, IntegrityError) as error:
+            return [_start(item, source=source, frozen=one, actor=actor) for one in frozen]
+    except (RoundRefused, IntegrityError, OSError) as error:
         for directory in frozen:
             remove_run_directory(directory)
-        if isinstance(error, RoundRefused):
+        if not isinstance(error, IntegrityError):
             raise
         raise RoundRefused("Somebody else has just started a run here; reload the page.") from error
 
@@ -154,23 +158,24 @@ def _kinds_of_examples(source: Run) -> tuple[int, int]:
     return ties, soft
 
 
-def _start(item: Round, *, source: Run, plan: RunPlan, actor: User | None, frozen: list[FrozenRun]) -> Run:
-    number = item.runs.count() + 1
-    config = further_config(source, plan=plan)
-    _check_new(item, config=config, dataset_sha256=source.dataset_sha256)
-    frozen.append(copy_run_directory(source, number=number, config=config))
-    if frozen[-1].dataset_sha256 != source.dataset_sha256:
+def _check_copy(copy: FrozenRun, *, source: Run) -> None:
+    if copy.dataset_sha256 != source.dataset_sha256:
         raise RoundRefused(
             f"The examples of run {source.number} are not those it was trained on: they have changed on the "
             "disk. Restore them from a backup."
         )
+
+
+def _start(item: Round, *, source: Run, frozen: FrozenRun, actor: User | None) -> Run:
+    number = item.runs.count() + 1
+    _check_new(item, config=frozen.config, dataset_sha256=source.dataset_sha256)
     run = Run.objects.create(
         round=item,
         number=number,
-        config=frozen[-1].config,
+        config=frozen.config,
         receipt=source.receipt,
         dataset_sha256=source.dataset_sha256,
-        directory=frozen[-1].directory,
+        directory=frozen.directory,
         started_by=actor,
     )
     create_job(
@@ -179,7 +184,7 @@ def _start(item: Round, *, source: Run, plan: RunPlan, actor: User | None, froze
         round=item,
         run=run,
         unit="steps",
-        total=frozen[-1].steps,
+        total=frozen.steps,
         actor=actor,
     )
     details = {"round": item.number, "run": number, "same_labels_as": source.number}
@@ -188,9 +193,9 @@ def _start(item: Round, *, source: Run, plan: RunPlan, actor: User | None, froze
     return run
 
 
-def _check_new(item: Round, *, config: RunConfig, dataset_sha256: str) -> None:
+def _check_new(item: Round, *, config: dict[str, Any], dataset_sha256: str) -> None:
     """Raise RoundRefused for a run that would only repeat another one, which gives the same weights."""
-    wanted = _compared(config.as_json())
+    wanted = _compared(config)
     others = item.runs.filter(dataset_sha256=dataset_sha256).exclude(job__state__in=ENDED_WITHOUT_POLICY)
     for run in others:
         if _compared(run.config) == wanted:

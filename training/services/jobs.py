@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from annotate.models import Study, User
@@ -210,9 +210,17 @@ def request_cancel(*, job: Job, actor: User | None = None) -> None:
         refresh_queue_notice(job.study)
 
 
+def hold_round(round_id: int) -> None:
+    """Lock a round's row until the transaction ends: what is then read of its runs stays true."""
+    Round.objects.filter(pk=round_id).update(state=F("state"))
+
+
 def retry_job(*, job: Job, actor: User | None = None) -> None:
     """Queue another attempt at a failed or cancelled job. Raises JobRefused."""
     with transaction.atomic():
+        if job.round_id is not None:
+            hold_round(job.round_id)
+            job = Job.objects.select_related("round", "study").get(pk=job.pk)
         _check_retry(job)
         if not Job.objects.filter(
             pk=job.pk, state__in=[Job.State.FAILED, Job.State.CANCELLED], attempt_number=job.attempt_number
@@ -244,6 +252,9 @@ def _check_retry(job: Job) -> None:
         )
     if job.kind == Job.Kind.SFT and job.study.rounds.exists():
         raise JobRefused("A round has been opened; the reference of the study never changes after that.")
+    others = Job.objects.filter(study=job.study, kind=job.kind).exclude(pk=job.pk)
+    if job.kind == Job.Kind.SFT and others.filter(state__in=[Job.State.QUEUED, Job.State.RUNNING]).exists():
+        raise JobRefused("Another run on demonstrations is under way; wait for it or cancel it first.")
     if job.kind != Job.Kind.RUN or job.round is None:
         return
     if job.round.state not in (Round.State.TRAINING, Round.State.TRAINED):

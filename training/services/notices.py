@@ -27,6 +27,8 @@ def notice_of(newest: Round | None) -> str:
             stopped = f"The training of round {number} stopped; a lead can start it again."
             return f"{stopped} New pairs come with round {after}."
         return f"Round {number} is training; new pairs come with round {after}."
+    if newest.state == Round.State.CLOSED:
+        return f"Round {number} is closed; new pairs come when a lead opens round {after}."
     return f"Round {number} is trained; new pairs come when a lead opens round {after}."
 
 

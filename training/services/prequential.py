@@ -13,7 +13,7 @@ from annotate.models import Pair
 from training.core.run.directory import RunDirectory
 from training.core.run.files import read_json_lines
 from training.core.run.records import read_margins
-from training.models import PrequentialTest, Run
+from training.models import PrequentialTest, Recipe, Run
 from training.training_set.decide import EVEN
 
 PLAIN_PAIR = re.compile(r"pair-(\d+)")
@@ -57,9 +57,10 @@ def record_prequential_test(run: Run, *, labels: NewLabels | None) -> None:
 def _first_margins(run: Run, *, directory: RunDirectory) -> list[float]:
     """Return the margins before the first step on the round's own pairs, ties and edits left out."""
     new = set(
-        Pair.objects.filter(
-            study_id=run.round.study_id, batch=run.round.number, purpose=Pair.Purpose.TRAIN
-        ).values_list("pk", flat=True)
+        Pair.objects.filter(study_id=run.round.study_id, batch=run.round.number, purpose=Pair.Purpose.TRAIN)
+        # Pairs chosen for their closeness or their lengths are no sample of what the policy writes.
+        .exclude(chosen__rule__in=(Recipe.PairChoice.MARGIN, Recipe.PairChoice.LENGTH))
+        .values_list("pk", flat=True)
     )
     ties = {
         str(line.get("id"))

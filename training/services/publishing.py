@@ -14,7 +14,7 @@ from training.core.run.directory import RunDirectory
 from training.core.run.files import damaged_file, fsync_file, fsync_folder
 from training.core.run.records import RunResult
 from training.models import Job, Policy, Recipe, Round, Run
-from training.services.jobs import Claim, JobFailed, finish_attempt, heartbeat
+from training.services.jobs import Claim, JobFailed, finish_attempt, heartbeat, hold_round
 from training.services.notices import refresh_queue_notice
 from training.services.prequential import judge_by_new_labels, record_prequential_test
 from training.services.rounds import create_heldout_job
@@ -46,6 +46,7 @@ def publish_policy(claim: Claim, *, run: Run) -> Policy:
     new_labels = judge_by_new_labels(run, directory=directory)
     with transaction.atomic():
         finish_attempt(claim)
+        hold_round(run.round_id)  # two runs of a round number their policies one after the other
         policy = _create_policy(run, name=name, place=place, adapter_sha256=result.adapter_sha256 or "")
         Run.objects.filter(pk=run.pk).update(policy=policy, result=values)
         Round.objects.filter(pk=run.round_id, state=Round.State.TRAINING).update(state=Round.State.TRAINED)

@@ -13,14 +13,13 @@ from annotate.services.audit import record_audit
 from training.core.errors import ConfigError
 from training.core.run.config import (
     LOSS_KEYS,
-    TIE_LOSSES,
     LossSettings,
     OptimizerSettings,
     RunConfig,
     config_warnings,
     parse_config,
 )
-from training.models import Policy, Recipe
+from training.models import Job, Policy, Recipe
 from training.services.base_models import BaseModelError, check_base_model
 from training.serving.command import MAX_LORA_RANK
 
@@ -83,11 +82,6 @@ def loss_of(name: str, *, beta: float, parameters: Mapping[str, float | None]) -
         values["beta"] = beta
     values |= {LOSS_FIELDS[field]: value for field, value in parameters.items() if value is not None}
     return parse_config({"base_model": "any", "loss": values}).loss
-
-
-def uses_ties(recipe: Recipe) -> bool:
-    """Return whether the recipe's loss learns from ties."""
-    return recipe.loss in TIE_LOSSES
 
 
 def _loss_faults(recipe: Recipe) -> dict[str, str]:
@@ -165,6 +159,11 @@ def _check_changes(recipe: Recipe, changed: dict[str, Any]) -> None:
         raise ValidationError(
             {"base_model": ["The base model is fixed once a round is open; create another study."]}
         )
+    if Job.objects.filter(
+        study_id=recipe.study_id, kind=Job.Kind.SFT, state__in=(Job.State.QUEUED, Job.State.RUNNING)
+    ).exists():
+        said = "A run on demonstrations is under way and sets the base model; wait for it or cancel it first."
+        raise ValidationError({"base_model": [said]})
     try:
         changed["base_model"] = check_base_model(changed["base_model"]).path_or_id
     except BaseModelError as error:

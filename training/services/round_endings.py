@@ -8,7 +8,7 @@ from annotate.models import User
 from annotate.services.audit import record_audit
 from annotate.services.pairs import freeze_batch
 from training.models import Job, Policy, Round
-from training.services.jobs import request_cancel
+from training.services.jobs import hold_round, request_cancel
 from training.services.notices import refresh_queue_notice
 from training.services.rounds import RoundRefused, active_runs
 
@@ -43,6 +43,7 @@ def close_round(*, round: Round, actor: User | None = None) -> None:
     next round samples the same policy again unless another one is chosen. Raises RoundRefused.
     """
     with transaction.atomic():
+        hold_round(round.pk)
         _check_can_close(round)
         moved = Round.objects.filter(
             pk=round.pk, state__in=[Round.State.COLLECTING, Round.State.TRAINING]

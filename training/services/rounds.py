@@ -11,7 +11,8 @@ from annotate.services.pairs import freeze_batch
 from training.models import GateOverride, Job, Policy, Recipe, Round, Run
 from training.selectors.evaluation import gate_failures
 from training.selectors.readiness import round_readiness, state_refusal
-from training.services.jobs import create_job, request_cancel
+from training.selectors.training_set import assemble, rules_of
+from training.services.jobs import create_job, hold_round, request_cancel
 from training.services.notices import refresh_queue_notice
 from training.services.run_directories import freeze_run_directory, remove_run_directory
 from training.services.training_set import RulesRefused, build_training_set
@@ -144,9 +145,13 @@ def _already_open(study: Study) -> str:
 def _open(study: Study, *, policy: Policy, actor: User | None) -> Round:
     last = Round.objects.filter(study=study).order_by("-number").first()
     if last is not None:
-        Round.objects.filter(pk=last.pk, state=Round.State.TRAINED).update(
+        ended = (Round.State.TRAINED, Round.State.CLOSED)
+        Round.objects.filter(pk=last.pk, state__in=ended).update(
             state=Round.State.CLOSED, chosen_policy=policy
         )
+        # Once more, now that the round's row is held: a run that starts from here on finds it closed.
+        if active_runs(study).exists():
+            raise RoundRefused("A run has just been started; wait for it or cancel it first.")
     recipe = study.recipe
     opened = Round.objects.create(
         study=study,
@@ -188,9 +193,12 @@ def start_training(*, round: Round, actor: User | None = None, rules: Rules | No
 
     A round whose runs have all failed or been cancelled gets another run, with the recipe as it is now.
     """
+    refusal = state_refusal(round)
     readiness = round_readiness(round)
-    if not readiness.ready:
-        raise RoundRefused(readiness.sentence)
+    # What other rules find usable is known when they have been followed, below.
+    if refusal or (rules is None and not readiness.ready):
+        raise RoundRefused(refusal or readiness.sentence)
+    _measure_similarity(round, rules=rules or rules_of(round.study.recipe))
     try:
         with transaction.atomic():
             return _start(round, actor=actor, rules=rules)
@@ -198,6 +206,12 @@ def start_training(*, round: Round, actor: User | None = None, rules: Rules | No
         raise RoundRefused(f"Round {round.number} is already training.") from error
     except RulesRefused as error:
         raise RoundRefused(str(error)) from error
+
+
+def _measure_similarity(round: Round, *, rules: Rules) -> None:
+    """Measure what the rules ask for and nobody has measured yet, before anybody has to wait for the lock."""
+    if rules.most_alike is not None:
+        assemble(round=round, rules=rules, loss=round.study.recipe.loss)
 
 
 def _start(round: Round, *, actor: User | None, rules: Rules | None) -> Run:
@@ -247,6 +261,7 @@ def _start(round: Round, *, actor: User | None, rules: Rules | None) -> Run:
 
 def _take_for_training(round: Round) -> Round:
     """Move the round from collecting to training; one in training needs to be without an active run."""
+    hold_round(round.pk)
     taken = Round.objects.filter(pk=round.pk, state=Round.State.COLLECTING).update(state=Round.State.TRAINING)
     fresh = Round.objects.select_related("study__recipe", "sampled_policy").get(pk=round.pk)
     if not taken and (refusal := state_refusal(fresh)):

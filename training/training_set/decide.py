@@ -125,8 +125,8 @@ def _soft(columns: VoteColumns, *, rules: Rules) -> _Leaning:
     p_of_a = np.divide(shares[:, A], sides, out=np.full(len(sides), EVEN), where=sides > 0)
     neither = np.maximum(shares[:, TIE], shares[:, BOTH_BAD])
     verdicts = np.where(p_of_a >= EVEN, A, B)
-    verdicts[neither == sides] = CONFLICT
-    verdicts[(shares[:, TIE] > sides) & (shares[:, TIE] >= shares[:, BOTH_BAD])] = TIE
+    verdicts[(neither == sides) | ((neither > sides) & (shares[:, TIE] == shares[:, BOTH_BAD]))] = CONFLICT
+    verdicts[(shares[:, TIE] > sides) & (shares[:, TIE] > shares[:, BOTH_BAD])] = TIE
     verdicts[(shares[:, BOTH_BAD] > sides) & (shares[:, BOTH_BAD] > shares[:, TIE])] = BOTH_BAD
     return _with_decisions(columns, _Leaning(verdicts, np.maximum(p_of_a, 1 - p_of_a)), rules=rules)
 

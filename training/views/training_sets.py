@@ -68,8 +68,10 @@ def round_of(access: StudyAccess, *, number: int) -> Round:
 
 def rules_form(item: Round, *, data: QueryDict) -> RulesForm:
     """Return the form, checked: as it was sent, or with the study's rules where none were."""
-    recipe, people = item.study.recipe, people_of(item.study)
-    form = RulesForm(data if "ties" in data else form_values(rules_of(recipe)), people=people)
+    recipe = item.study.recipe
+    rules = rules_of(recipe)
+    people = people_of(item.study, also=rules.annotators_left_out)
+    form = RulesForm(data if "ties" in data else form_values(rules), people=people)
     if form.is_valid():
         form.add_faults(loss=recipe.loss)
     return form

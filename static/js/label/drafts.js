@@ -21,7 +21,10 @@ export function contentOf(form) {
   return content;
 }
 const hasText = (content) => Boolean(content.rationale || content.edit_text);
-const isBegun = (form) => JSON.stringify(contentOf(form)) !== (bases.get(form) || "{}");
+// The server keeps texts without the space around them.
+const plain = (form) =>
+  JSON.stringify(contentOf(form), (_, value) => (typeof value === "string" ? value.trim() : value));
+const isBegun = (form) => plain(form) !== (bases.get(form) || "{}");
 
 function tellServer(options) {
   clearTimeout(timer);
@@ -76,9 +79,10 @@ export function restoreDraft(pair) {
   if (!form?.dataset.draftUrl) return;
   if (pair.dataset.said) {
     fill(form, JSON.parse(pair.dataset.said));
-    bases.set(form, JSON.stringify(contentOf(form)));
+    bases.set(form, plain(form));
   }
   const fromServer = pair.dataset.draft ? JSON.parse(pair.dataset.draft) : null;
+  delete pair.dataset.draft; // read once: when the pair is shown again, its form says what was begun
   if (fromServer) form.elements.had_draft.value = "1";
   const content = kept(KIND, pairId(pair))?.content || fromServer;
   if (!content || !Object.keys(content).length) return;

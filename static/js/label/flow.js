@@ -201,7 +201,10 @@ function onSettled(job, outcome) {
   const wasHeld = heldJob === job;
   heldJob = null;
   tellUnsaved(null);
-  if (outcome.status === 404) return location.reload();
+  if (outcome.status === 404) {
+    dropUndo();
+    return location.reload();
+  }
   const { content, problem } = parse(outcome.html);
   tellProblem(problem, job.typed);
   if (problem && job.kind !== "undo") dropUndo();

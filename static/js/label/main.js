@@ -90,6 +90,7 @@ document.addEventListener("change", (event) => {
 document.addEventListener("input", (event) => {
   if (event.target.matches("textarea") && stage().contains(event.target)) flow.amendHeld();
 });
+document.addEventListener("click", (event) => event.target.closest("[data-editor-remove]") && flow.amendHeld());
 find("[data-unsaved-retry]").addEventListener("click", flow.retry);
 
 // While somebody works here, their pairs stay theirs; a hold that ran out meanwhile is told.

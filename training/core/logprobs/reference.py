@@ -18,7 +18,7 @@ from training.core.process import raise_if_stopped
 from training.core.run.directory import TokenIds
 
 # The names of the ways of computing; a change that changes the values' rounding needs another number.
-SHARED, WHOLE = "shared row 2", "whole sequence 1"
+SHARED, WHOLE = "shared row 2", "whole sequence 2"
 Completion = tuple[TokenIds, TokenIds]
 
 
