@@ -75,7 +75,7 @@ def read_demonstration(line: bytes, *, id: str) -> Demonstration:
     """Return the demonstration of one line. Raises ExampleError."""
     try:
         values = json.loads(line)
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ExampleError("broken", f"it is not JSON ({error})") from error
     if not isinstance(values, dict):
         raise ExampleError("broken", f"it is not an object; {EXPECTED}")

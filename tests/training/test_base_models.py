@@ -56,6 +56,11 @@ def test_path_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     assert "check the path" in said
 
 
+@pytest.mark.parametrize("text", ["/" + "a" * 400, "~no-such-user/model"])
+def test_path_that_cannot_be_looked_at_is_refused(text: str) -> None:
+    assert "does not exist on this machine" in refusal(text)
+
+
 def test_file_instead_of_a_folder_is_refused(model_folder: Path) -> None:
     assert "give the folder" in refusal(model_folder / "config.json")
 

@@ -50,6 +50,7 @@ def test_demonstrations_are_read_in_each_of_the_usual_shapes() -> None:
     ("line", "said"),
     [
         ("{", "it is not JSON"),
+        pytest.param("[" * 100_000, "it is not JSON", id="nested too deeply"),
         ("[1]", "it is not an object; expected"),
         ('{"prompt": "Hi"}', "completion is missing"),
         ('{"prompt": "", "completion": "x"}', "prompt is empty"),

@@ -10,9 +10,13 @@ from annotate.models import Verdict
 from tests.training.factories import make_round
 from tests.training.loop import fill_round, label_round
 from tests.training.page_world import PageWorld, add_policy, add_run, page_world, write_metrics
+from training.forms.run import FurtherRunForm
 from training.models import Job, Round, Run
+from training.selectors import estimates
+from training.selectors.estimates import Speed
 from training.selectors.round_runs import MOST_POINTS
 from training.services.rounds import open_round, start_training
+from training.views.further_runs import preview_of
 
 pytestmark = pytest.mark.django_db
 
@@ -85,6 +89,41 @@ def test_faulty_settings_are_refused_and_start_nothing(
     assert answer.status_code == 422
     assert said in answer.content.decode()
     assert Run.objects.count() == 1
+
+
+def test_far_too_many_combinations_are_refused_without_making_them(
+    world: PageWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained_round(world)
+    monkeypatch.setattr(FurtherRunForm, "plans", lambda form: pytest.fail("plans were made"))
+    many = " ".join(map(str, range(1, 101)))
+    sweep = typed(beta=many, epochs=many, seed=many, learning_rate="1e-4 5e-5")
+    answer = world.lead.post(world.url("rounds/1/runs/new/"), sweep)
+    assert "That makes 2000000 runs; at most 8 start at once." in answer.content.decode()
+
+
+def test_several_betas_of_a_loss_without_beta_are_one_run(world: PageWorld) -> None:
+    trained_round(world)
+    sweep = typed(loss="orpo", beta="1 2 3 4 5 6 7 8 9")
+    world.lead.post(world.url("rounds/1/runs/new/"), sweep)
+    assert Run.objects.count() == 2
+
+
+def test_sweep_of_epochs_is_told_the_time_of_each(world: PageWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = trained_round(world)
+    speed = Speed(seconds_per_example=100, seconds_to_start=0, source="as said")
+    monkeypatch.setattr(estimates, "measured_speed", lambda recipe: speed)
+    form = FurtherRunForm(typed(epochs="1, 2"), source=run)
+    assert preview_of(form, run)["seconds"] == 2 * 100 * (1 + 2)
+
+
+@pytest.mark.parametrize("policy", [{}, {"policy": "x"}, {"policy": "-1"}, {"policy": "9"}])
+def test_choice_that_names_no_policy_chooses_nothing(world: PageWorld, policy: dict[str, str]) -> None:
+    item = make_round(world.study, state=Round.State.TRAINED)
+    add_policy(world.study, run=add_run(item))
+    assert world.lead.post(world.url("rounds/1/choose/"), policy).status_code == 404
+    item.refresh_from_db()
+    assert item.chosen_policy is None
 
 
 def test_run_is_duplicated_with_its_own_settings(world: PageWorld) -> None:

@@ -1,13 +1,15 @@
 """The recipe page: ranges with sentences, warnings, and all changes or none."""
 
+from pathlib import Path
+
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from tests.training.factories import make_round
+from tests.training.factories import make_job, make_round
 from tests.training.page_world import PageWorld, add_run, page_world
 from training.forms.recipe import recipe_values
-from training.models import Recipe, Round
+from training.models import Job, Recipe, Round
 
 pytestmark = pytest.mark.django_db
 
@@ -62,7 +64,9 @@ def test_saving_the_page_as_it_is_changes_no_digit(world: PageWorld) -> None:
         ("max_new_tokens", "4096", "does not fit into a maximum length of 2048"),
         ("samples_per_prompt", "1", "Responses per prompt = 1 must lie between 2 and 16"),
         ("lora_r", "65", "LoRA rank = 65 must lie between 1 and 64"),
+        pytest.param("seed", "1" + "0" * 400, "000 must lie between 0 and 2.14748e+09", id="huge seed"),
         ("base_model", "/no/such/folder", "/no/such/folder"),
+        pytest.param("base_model", "/" + "a" * 400, "does not exist on this machine", id="long path"),
     ],
 )
 def test_bad_value_is_refused_beside_its_field_and_nothing_is_saved(
@@ -134,6 +138,34 @@ def test_base_model_is_fixed_once_a_round_is_open(world: PageWorld) -> None:
     assert "The base model is fixed once a round is open" in error_beside(
         response.content.decode(), "base_model"
     )
+
+
+def test_old_form_does_not_undo_a_reference_that_was_set_since(world: PageWorld) -> None:
+    html = world.lead.get(world.url("recipe/")).content.decode()
+    old = typed(world, beta="0.3")
+    assert f'name="base_before" value="{old["base_model"]}"' in html
+    Recipe.objects.filter(study=world.study).update(base_model="/bases/learnt")
+    old["base_before"] = old["base_model"]
+    refused = world.lead.post(world.url("recipe/"), {**old, "epochs": "0"}).content.decode()
+    assert f'name="base_before" value="{old["base_model"]}"' in refused
+    world.lead.post(world.url("recipe/"), old)
+    recipe = Recipe.objects.get(study=world.study)
+    assert (recipe.beta, recipe.base_model) == (0.3, "/bases/learnt")
+
+
+def test_base_model_waits_for_a_run_on_demonstrations(world: PageWorld, model_folder: Path) -> None:
+    job = make_job(world.study, kind=Job.Kind.SFT)
+    refused = world.lead.post(world.url("recipe/"), typed(world, base_model=str(model_folder)))
+    assert "A run on demonstrations is under way" in error_beside(refused.content.decode(), "base_model")
+    world.lead.post(world.url("recipe/"), typed(world, beta="0.3"))
+    assert Recipe.objects.get(study=world.study).beta == 0.3
+    Job.objects.filter(pk=job.pk).update(state=Job.State.CANCELLED)
+    world.lead.post(world.url("recipe/"), typed(world, base_model=str(model_folder)))
+    assert Recipe.objects.get(study=world.study).base_model == str(model_folder)
+
+
+def test_preview_answers_to_any_path(world: PageWorld) -> None:
+    preview(world, base_model="/" + "a" * 400)
 
 
 @pytest.mark.parametrize(("who", "status"), [("viewer", 403), ("annotator", 403), ("outsider", 404)])

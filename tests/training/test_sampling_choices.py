@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -91,9 +92,20 @@ def test_prompt_whose_responses_are_all_the_same_is_dropped_and_counted(engine: 
 def test_two_servers_share_a_round_and_the_faster_one_does_more(
     engine: FaultyEngine, settings: Settings
 ) -> None:
-    engine.behaviour = slow(0.01)
+    took_more_than_half = threading.Event()
+
+    def faster(request: Request) -> str:
+        if request.number == 16:
+            took_more_than_half.set()
+        return f"answer {request.number}"
+
+    def waiting(request: Request) -> str:
+        took_more_than_half.wait(20)
+        return f"other {request.number}"
+
+    engine.behaviour = faster
     with faulty_engine(base_model=BASE) as slower:
-        slower.behaviour = slow(0.3)
+        slower.behaviour = waiting
         settings.VLLM_URLS = [engine.url, slower.url]
         settings.SAMPLING_CONCURRENCY = 2
         opened = sampled_round(train=8)

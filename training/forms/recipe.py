@@ -49,7 +49,8 @@ class NumberSetting:
         if self.low <= value <= self.high:
             return ""
         bounds = f"must lie between {self.low:g} and {self.high:g}"
-        return f"{self.label} = {value:g} {bounds}; {self.usual} is usual."
+        shown = value if self.whole else f"{value:g}"  # a whole number may be beyond the largest float
+        return f"{self.label} = {shown} {bounds}; {self.usual} is usual."
 
 
 SAID = ("invalid", "required")

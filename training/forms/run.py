@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from typing import Any
 
@@ -84,21 +85,28 @@ class FurtherRunForm(forms.Form):
         return self.cleaned_data
 
     def _check_loss(self) -> None:
+        # Counted before any plan is made: some fields of many values multiply to millions.
+        count = math.prod(len(values) for values in self._tried())
+        if count > MOST_RUNS_AT_ONCE:
+            said = f"That makes {count} runs; at most {MOST_RUNS_AT_ONCE} start at once. Give fewer values."
+            self.add_error(None, said)
+            return
         try:
-            plans = self.plans()
+            self.plans()
         except ConfigError as error:
             field = field_of_fault(error)
             self.add_error(field if field in self.fields else None, f"{error}.")
-            return
-        if len(plans) > MOST_RUNS_AT_ONCE:
-            said = f"That makes {len(plans)} runs; at most {MOST_RUNS_AT_ONCE} start at once."
-            self.add_error(None, f"{said} Give fewer values.")
+
+    def _tried(self) -> list[list[float]]:
+        """Return the values of each setting that takes several, in the order of `SWEPT`."""
+        values = self.cleaned_data
+        # A loss without β has nothing to vary there.
+        betas = values["beta"] if "beta" in LOSS_KEYS[values["loss"]] else values["beta"][:1]
+        return [betas, *(values[name] for name in SWEPT if name != "beta")]
 
     def plans(self) -> list[RunPlan]:
         """Return a plan per combination of values. Raises ConfigError."""
         values = self.cleaned_data
-        # A loss without β has nothing to vary there.
-        betas = values["beta"] if "beta" in LOSS_KEYS[values["loss"]] else values["beta"][:1]
         parameters = {name: values[name] for name in LOSS_FIELDS}
         return [
             RunPlan(
@@ -109,9 +117,7 @@ class FurtherRunForm(forms.Form):
                 seed=int(seed),
                 from_reference=values["start"] == REFERENCE,
             )
-            for beta, rate, epochs, seed in itertools.product(
-                betas, values["learning_rate"], values["epochs"], values["seed"]
-            )
+            for beta, rate, epochs, seed in itertools.product(*self._tried())
         ]
 
     def groups(self) -> dict[str, list[forms.BoundField]]:

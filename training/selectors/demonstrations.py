@@ -17,7 +17,6 @@ class DemonstrationRow:
     run: DemonstrationRun
     job: JobRow | None
     is_base: bool
-    is_base_before: bool
 
     @property
     def loss_first(self) -> float | None:
@@ -63,7 +62,6 @@ def demonstration_page(study: Study) -> DemonstrationPage:
             run=run,
             job=jobs.get(run.pk),
             is_base=bool(run.model_path) and str(absolute(run.model_path)) == base,
-            is_base_before=run.base_before == base,
         )
         for run in study.demonstration_runs.order_by("-number")
     ]

@@ -59,10 +59,6 @@ class RoundPage:
         return f"?run={self.run.run.number if self.run else 0}"
 
     @property
-    def earlier_runs(self) -> list[RunRow]:
-        return self.row.runs[:-1]
-
-    @property
     def can_train_again(self) -> bool:
         """The round's run failed or was cancelled: another one may start with today's recipe."""
         job = self.run.job if self.run else None

@@ -73,11 +73,6 @@ class RoundRuns:
     def can_sweep(self) -> bool:
         return self.can_add and bool(self.runs)
 
-    @property
-    def source(self) -> RunComparison | None:
-        """Return the run whose settings a further one starts from unless another is named."""
-        return self.runs[-1] if self.runs else None
-
 
 def round_runs(study: Study, *, row: RoundRow) -> RoundRuns:
     """Return the comparison of a round's runs: two queries beside those of its row."""

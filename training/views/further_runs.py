@@ -90,7 +90,7 @@ def preview_of(form: FurtherRunForm, source: Run) -> dict[str, Any]:
     recipe = source.round.study.recipe
     epochs = sum(plan.epochs for plan in plans) / len(plans)
     examples = int(source.receipt.get("usable", 0)) + int(source.receipt.get("edits", 0))
-    estimate = run_estimate(recipe, examples=examples, epochs=round(epochs), round=source.round)
+    estimate = run_estimate(recipe, examples=examples, epochs=epochs, round=source.round)
     return {
         "plans": [plan_in_words(source, plan=plan) for plan in plans],
         "estimate": estimate,

@@ -24,7 +24,8 @@ def recipe_edit(request: HttpRequest, slug: str) -> HttpResponse:
     form = RecipeForm(request.POST or None, initial=recipe_values(recipe))
     if request.method == "POST" and form.is_valid():
         try:
-            update_recipe(recipe=recipe, actor=access.user, **form.cleaned_data)
+            changes = changes_of(form, base_before=request.POST.get("base_before", ""))
+            update_recipe(recipe=recipe, actor=access.user, **changes)
         except ValidationError as error:
             form.add_faults(error)
         else:
@@ -38,6 +39,15 @@ def recipe_edit(request: HttpRequest, slug: str) -> HttpResponse:
         "can_learn": not access.study.rounds.exists(),
     }
     return render(request, "training/recipe_edit.html", context, status=422 if form.errors else 200)
+
+
+def changes_of(form: RecipeForm, *, base_before: str) -> dict[str, Any]:
+    """Return what was typed; the base model only where it is not the one that the form came with.
+
+    A run on demonstrations may have set another reference since, which an old form must not undo.
+    """
+    kept = {"base_model"} if form.cleaned_data["base_model"] == base_before.strip() else set()
+    return {name: value for name, value in form.cleaned_data.items() if name not in kept}
 
 
 def preview_of(form: RecipeForm, recipe: Recipe) -> dict[str, Any]:

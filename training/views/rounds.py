@@ -1,7 +1,7 @@
 from typing import Any
 
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
@@ -76,7 +76,10 @@ def round_close(request: HttpRequest, slug: str, number: int) -> HttpResponse:
 def policy_choose(request: HttpRequest, slug: str, number: int) -> HttpResponse:
     access = study_access(request, slug, Role.LEAD)
     item = get_object_or_404(Round, study=access.study, number=number)
-    policy = get_object_or_404(Policy, study=access.study, number=whole(request.POST.get("policy", "")) or 0)
+    chosen = whole(request.POST.get("policy", ""))
+    if chosen is None:
+        raise Http404("No policy has been named.")
+    policy = get_object_or_404(Policy, study=access.study, number=chosen)
     try:
         choose_policy(round=item, policy=policy, actor=access.user)
     except RoundRefused as refusal:
