@@ -118,7 +118,7 @@ class _Insert:
 def _insert_of(model: type[Model], alias: str) -> _Insert:
     quote: Callable[[str], str] = connections[alias].ops.quote_name
     key: Any = model._meta.pk
-    fields = tuple(field for field in model._meta.concrete_fields if field is not key)
+    fields: tuple[Any, ...] = tuple(field for field in model._meta.concrete_fields if field is not key)
     names = ", ".join(quote(field.column) for field in fields)
     marks = ", ".join("%s" for _ in fields)
     table = quote(model._meta.db_table)

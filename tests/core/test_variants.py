@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tests.core.support import config, example, gradients, load_job, random_pair, write_run
 from training.core.diagnostics import figures_of
 from training.core.errors import TrainingError
+from training.core.logprobs import pairs as pairs_of_logps
 from training.core.logprobs import reference
 from training.core.run.config import LOSS_KEYS, read_config
 from training.core.run.directory import RunDirectory
@@ -60,7 +61,7 @@ def test_a_second_round_asks_the_reference_only_for_what_is_new(
     tmp_path: Path, base_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    real = reference.groups_token_logps
+    real = pairs_of_logps.groups_token_logps
 
     def counted(policy: Any, *, groups: Any) -> Any:
         asked.extend(len(completion) for _, completions in groups for completion in completions)
