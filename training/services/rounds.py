@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 
@@ -14,7 +16,7 @@ from training.selectors.readiness import round_readiness, state_refusal
 from training.selectors.training_set import assemble, rules_of
 from training.services.jobs import create_job, hold_round, request_cancel
 from training.services.notices import refresh_queue_notice
-from training.services.run_directories import freeze_run_directory, remove_run_directory
+from training.services.run_directories import FrozenRun, freeze_run_directory, remove_run_directory
 from training.services.training_set import RulesRefused, build_training_set
 from training.training_set.rules import Rules
 
@@ -228,24 +230,7 @@ def _start(round: Round, *, actor: User | None, rules: Rules | None) -> Run:
     number = fresh.runs.count() + 1
     frozen = freeze_run_directory(round=fresh, number=number, training_set=training_set)
     try:
-        run = Run.objects.create(
-            round=fresh,
-            number=number,
-            config=frozen.config,
-            receipt=training_set.receipt.as_json(),
-            dataset_sha256=frozen.dataset_sha256,
-            directory=frozen.directory,
-            started_by=actor,
-        )
-        create_job(
-            study=fresh.study,
-            kind=Job.Kind.RUN,
-            round=fresh,
-            run=run,
-            unit="steps",
-            total=frozen.steps,
-            actor=actor,
-        )
+        run = _queue_run(fresh, frozen=frozen, receipt=training_set.receipt.as_json(), actor=actor)
     except IntegrityError:
         remove_run_directory(frozen)
         raise
@@ -256,6 +241,28 @@ def _start(round: Round, *, actor: User | None, rules: Rules | None) -> Run:
         details={"round": fresh.number, "run": number},
     )
     refresh_queue_notice(fresh.study)
+    return run
+
+
+def _queue_run(round: Round, *, frozen: FrozenRun, receipt: dict[str, Any], actor: User | None) -> Run:
+    run = Run.objects.create(
+        round=round,
+        number=round.runs.count() + 1,
+        config=frozen.config,
+        receipt=receipt,
+        dataset_sha256=frozen.dataset_sha256,
+        directory=frozen.directory,
+        started_by=actor,
+    )
+    create_job(
+        study=round.study,
+        kind=Job.Kind.RUN,
+        round=round,
+        run=run,
+        unit="steps",
+        total=frozen.steps,
+        actor=actor,
+    )
     return run
 
 
