@@ -40,7 +40,7 @@ def step_alarms(first: StepMetrics, recent: Sequence[StepMetrics], *, pairs_per_
 def _moves_nothing(first: StepMetrics, recent: Sequence[StepMetrics]) -> str:
     """Only a fresh policy is known to start at 0 for every text; others differ from batch to batch."""
     starts_at_reference = first.log_ratio_per_token_chosen == 0 == first.log_ratio_per_token_rejected
-    is_warming_up = recent[-1].learning_rate > recent[0].learning_rate
+    is_warming_up = (recent[-1].learning_rate or 0.0) > (recent[0].learning_rate or 0.0)
     if not starts_at_reference or is_warming_up or recent[-1].step < STEPS_TO_MOVE:
         return ""
     return unchanged(
