@@ -15,6 +15,7 @@ from typing import Any
 
 import django
 import torch
+from peft import PeftModel
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -67,7 +68,7 @@ def sampled_pairs() -> list[Sampled]:
     if not stored.exists():
         FOLDER.mkdir(parents=True, exist_ok=True)
         tokenizer = AutoTokenizer.from_pretrained(MODEL)
-        model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.bfloat16).eval()
+        model = _plain_model()
         prompts = list(read_json_lines(PROMPTS))
         sampled = sample(model, tokenizer=tokenizer, prompts=prompts, each=2)
         write_json_lines(stored, values=[asdict(one) for one in sampled])
@@ -165,11 +166,17 @@ def own_sample_kl(config: RunConfig, *, adapter: Path, pairs: Sequence[Sampled])
         if pair.split == "heldout"
     ]
     tokenizer = AutoTokenizer.from_pretrained(MODEL)
+    # The trainer's products are of whole rows of tokens, where sampling has one token at a time.
+    sampler = PeftModel.from_pretrained(_plain_model(), str(adapter)).eval()
     log_ratios = [
         _log_ratio(policy, prompt=one.prompt, completion=one.completions[0])
-        for one in sample(policy, tokenizer=tokenizer, prompts=prompts, each=1)
+        for one in sample(sampler, tokenizer=tokenizer, prompts=prompts, each=1)
     ]
     return sum(log_ratios) / len(log_ratios)
+
+
+def _plain_model() -> Any:
+    return AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.bfloat16).eval()
 
 
 def _log_ratio(policy: nn.Module, *, prompt: TokenIds, completion: TokenIds) -> float:
