@@ -62,7 +62,7 @@ def take_skipped_pair_back(*, pair: Pair, annotator: User) -> LeasedPair:
         held = list(
             Lease.objects.filter(annotator=annotator, pair__study=pair.study_id).order_by("created_at", "pk")
         )
-        lock_pairs({pair.pk, *(lease.pair_id for lease in held)})
+        lock_pairs(Pair.objects.filter(pk__in={pair.pk, *(lease.pair_id for lease in held)}))
         pair = Pair.objects.select_related("study", *PAIR_PARTS).get(pk=pair.pk)
         skip = _freed_skip(pair, annotator=annotator)
         skip.delete()

@@ -34,7 +34,7 @@ def make_known_pair(
     if pair.is_check:
         raise CheckRefused(f"Pair {pair.pk} is a check itself; choose a pair of the ordinary queue.")
     with transaction.atomic():
-        study = Study.objects.select_for_update().get(pk=pair.study_id)
+        study = Study.objects.select_for_update(no_key=True).get(pk=pair.study_id)
         if templates(study=study, purpose=purpose).filter(original=pair).exists():
             raise CheckRefused(f"Pair {pair.pk} is a {purpose.label.lower()} pair already.")
         template = _template(
@@ -68,7 +68,8 @@ def add_known_pair(
     except PromptLineError as error:
         raise CheckRefused(str(error)) from None
     with transaction.atomic():
-        template = _write(Study.objects.select_for_update().get(pk=study.pk), line=line, purpose=purpose)
+        locked = Study.objects.select_for_update(no_key=True).get(pk=study.pk)
+        template = _write(locked, line=line, purpose=purpose)
         _audit(template, actor=actor, action="added")
     return template
 
@@ -84,7 +85,7 @@ def import_known_pairs(
     _check_purpose(purpose)
     pairs = _parsed(lines)
     with transaction.atomic():
-        locked = Study.objects.select_for_update().get(pk=study.pk)
+        locked = Study.objects.select_for_update(no_key=True).get(pk=study.pk)
         for line in pairs:
             _write(locked, line=line, purpose=purpose)
         details = {"pairs": len(pairs), "purpose": purpose.value}

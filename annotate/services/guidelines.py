@@ -15,7 +15,7 @@ def update_guidelines(*, study: Study, text: str, actor: User, based_on: int) ->
     """
     text = text.replace("\r\n", "\n").strip()
     with transaction.atomic():
-        current = Study.objects.select_for_update().get(pk=study.pk)
+        current = Study.objects.select_for_update(no_key=True).get(pk=study.pk)
         if current.guidelines == text:
             return current
         unchanged = Study.objects.filter(pk=study.pk, guidelines_version=based_on)

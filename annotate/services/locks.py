@@ -5,9 +5,8 @@ SQLite has one writer at a time (transactions begin IMMEDIATE) and needs none of
 them, and needs them in one order, so that two requests never wait for each other.
 """
 
-from collections.abc import Iterable
-
 from django.db import connection
+from django.db.models import QuerySet
 
 from annotate.models import Pair, User
 from annotate.prepared import prepare
@@ -40,15 +39,10 @@ def lock_queue(study_id: int, *, shared: bool = False) -> None:
         cursor.execute(f"SELECT {function}(%s, %s)", [QUEUE_LOCK, study_id % 2**31])
 
 
-def lock_pairs(pair_ids: Iterable[int]) -> None:
+def lock_pairs(pairs: QuerySet[Pair]) -> None:
     """Lock pairs in the order of their ids."""
     if connection.features.has_select_for_update:
-        list(
-            Pair.objects.select_for_update(no_key=True)
-            .filter(pk__in=list(pair_ids))
-            .order_by("pk")
-            .values_list("pk")
-        )
+        list(pairs.select_for_update(no_key=True).order_by("pk").values_list("pk"))
 
 
 def lock_pair(pair_id: int) -> Pair:

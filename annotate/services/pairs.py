@@ -7,7 +7,7 @@ from django.db.models import Count, IntegerField, OuterRef, Subquery
 from django.db.models.functions import Coalesce
 
 from annotate.models import Lease, Pair, Preference, Prompt, Response, Study
-from annotate.services.locks import lock_queue
+from annotate.services.locks import lock_pairs, lock_queue
 from annotate.services.slots import place_of_new_pair
 
 
@@ -55,7 +55,7 @@ def freeze_batch(*, study: Study, batch: int) -> int:
     """Let no more labels onto a delivery: OPEN becomes FROZEN, leases go. Returns how many froze."""
     with transaction.atomic():
         open_pairs = Pair.objects.filter(study=study, batch=batch, state=Pair.State.OPEN)
-        list(open_pairs.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True))
+        lock_pairs(open_pairs)
         Lease.objects.filter(pair__study=study, pair__batch=batch).delete()
         labels = (
             Preference.objects.filter(pair=OuterRef("pk")).order_by().values("pair").annotate(n=Count("pk"))

@@ -152,7 +152,7 @@ def undo_preference(*, study: Study, annotator: User) -> LeasedPair:
             raise LabelRefused("There is nothing to undo.")
         lock_queue(study.pk)
         held = list(Lease.objects.filter(annotator=annotator, pair__study=study).order_by("created_at", "pk"))
-        lock_pairs({last.pair_id, *(lease.pair_id for lease in held)})
+        lock_pairs(Pair.objects.filter(pk__in={last.pair_id, *(lease.pair_id for lease in held)}))
         pair = Pair.objects.select_related("study", *PAIR_PARTS).get(pk=last.pair_id)
         _check_undoable(pair, last=last)
         left_side = _take_back(last)

@@ -115,7 +115,7 @@ def _parse(line: bytes) -> PromptLine | None:
 def _write(
     study: Study, *, checked: IO[str], heldout_share: float, ignored_keys: tuple[str, ...]
 ) -> ImportReport:
-    Study.objects.select_for_update().get(pk=study.pk)
+    Study.objects.select_for_update(no_key=True).get(pk=study.pk)
     known = set(Prompt.objects.filter(study=study).values_list("content_hash", flat=True))
     last: int | None = Prompt.objects.filter(study=study).aggregate(last=Max("position"))["last"]
     position = 0 if last is None else last + 1

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
+from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
@@ -18,7 +19,7 @@ from annotate.models import Lease, Pair, Response, Side, Study, User
 from annotate.prepared import insert, prepare
 from annotate.services.checks import Standing, due_check, standing_of
 from annotate.services.cursors import move_cursors, move_cursors_to_end, sweep_queue
-from annotate.services.locks import lock_annotator, lock_pair, lock_queue
+from annotate.services.locks import lock_annotator, lock_pair, lock_pairs, lock_queue
 from annotate.services.search import Place, first_waiting, lock_first_from
 from annotate.services.sides import choose_left_side
 from annotate.services.slots import give_slot_back, take_slot
@@ -56,10 +57,23 @@ class LeasedPair:
 
 @dataclass(frozen=True)
 class _Turn:
-    """What one look into the queue gave; `ran_dry` says that the queue has nothing for the annotator."""
+    """What one look into the queue gave.
+
+    `ran_dry` says that the queue has nothing for the annotator, `locked` that all it has is being written to:
+    that pair by its id, and others perhaps.
+    """
 
     leased: LeasedPair | None
     ran_dry: bool = False
+    locked: int | None = None
+
+
+class _AllLocked(Exception):
+    """Whatever the queue has is being written to; `first` is the pair that would come first."""
+
+    def __init__(self, first: int) -> None:
+        super().__init__(first)
+        self.first = first
 
 
 def lease_next_pair(*, study: Study, annotator: User, beyond: int | None = None) -> LeasedPair | None:
@@ -184,7 +198,10 @@ def _turn(*, study: Study, annotator: User, beyond: int | None) -> _Turn:
     if len(held) >= LEASES_PER_ANNOTATOR:
         return _Turn(None)
     lock_queue(study.pk, shared=True)
-    pair = _claim(study=study, annotator=annotator, standing=standing)
+    try:
+        pair = _claim(study=study, annotator=annotator, standing=standing)
+    except _AllLocked as all_locked:
+        return _Turn(None, locked=all_locked.first)
     if pair is None:
         move_cursors_to_end(study=study, annotator=annotator)
         return _Turn(None, ran_dry=True)
@@ -192,10 +209,25 @@ def _turn(*, study: Study, annotator: User, beyond: int | None) -> _Turn:
 
 
 def _insist(turn: _Turn, *, study: Study, annotator: User, beyond: int | None) -> LeasedPair | None:
-    """Return what a turn gave, or what another gives after a look at everything; the turn is committed."""
-    if turn.ran_dry and _look_again(study=study, annotator=annotator):
+    """Return what a committed turn gave, or what others give after a wait or one look at everything."""
+    looked_again = False
+    while turn.leased is None:
+        if turn.locked is not None:
+            _wait_for_writer(turn.locked)
+        elif turn.ran_dry and not looked_again:
+            looked_again = True
+            if not _look_again(study=study, annotator=annotator):
+                break
+        else:
+            break
         turn = _take_turn(study=study, annotator=annotator, beyond=beyond)
     return turn.leased
+
+
+def _wait_for_writer(pair_id: int) -> None:
+    """Wait until nobody writes to a pair, with no pair in hand that others might wait for meanwhile."""
+    with transaction.atomic():
+        lock_pairs(Pair.objects.filter(pk=pair_id))
 
 
 def _look_again(*, study: Study, annotator: User) -> bool:
@@ -218,14 +250,14 @@ def _claim(*, study: Study, annotator: User, standing: Standing | None) -> Pair 
 def _claim_common(first: Place | None, *, study: Study, annotator: User) -> Pair | None:
     """Take a slot of the first pair of the common queue, and move the annotator's cursor to it.
 
-    Rows that others have locked are passed over, and waited for when nothing else is left. Where some were
-    passed over the cursor stays before the first of them.
+    Rows that others have locked are passed over; _AllLocked is raised when nothing else is left. Where some
+    were passed over the cursor stays before the first of them.
     """
     while first is not None:
         locked = lock_first_from(first, study=study, annotator=annotator)
         if locked is None:
-            lock_pair(first.pair_id)
-        elif pair := _take(locked):
+            raise _AllLocked(first.pair_id)
+        if pair := _take(locked):
             last = first if locked == first.pair_id else replace(first, pair_id=first.pair_id - 1)
             move_cursors([last], study=study, annotator=annotator)
             return pair

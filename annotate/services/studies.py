@@ -12,7 +12,7 @@ from annotate.models import Lease, Membership, Pair, Role, Study, User
 from annotate.services.audit import record_audit
 from annotate.services.cursors import rewind_cursors
 from annotate.services.guidelines import keep_guidelines_version
-from annotate.services.locks import lock_queue
+from annotate.services.locks import lock_pairs, lock_queue
 from annotate.services.queue import release_lease
 
 RESERVED_SLUGS = frozenset({"new"})
@@ -66,7 +66,7 @@ def update_settings(*, study: Study, settings: StudySettings, actor: User) -> St
     name = _free_name(settings.name, study=study)
     with transaction.atomic():
         lock_queue(study.pk)
-        before = Study.objects.select_for_update().get(pk=study.pk)
+        before = Study.objects.select_for_update(no_key=True).get(pk=study.pk)
         changes = {
             "name": name,
             "state": settings.state.value,
@@ -91,6 +91,7 @@ def update_settings(*, study: Study, settings: StudySettings, actor: User) -> St
                 purpose__in=[Pair.Purpose.TRAIN, Pair.Purpose.EVALUATE],
                 reserved_for__isnull=True,
             )
+            lock_pairs(open_pairs)
             open_pairs.update(labels_wanted=Greatest(Value(settings.labels_per_pair), F("slots_taken")))
             rewind_cursors(study=study)
         record_audit(study=study, actor=actor, action="study.changed", details=changed)
@@ -157,7 +158,7 @@ def remove_member(*, membership: Membership, actor: User) -> None:
 
 def _lock_members(study_id: int) -> dict[int, Membership]:
     members = Membership.objects.select_related("user").filter(study_id=study_id).order_by("pk")
-    return {member.pk: member for member in members.select_for_update(of=("self",))}
+    return {member.pk: member for member in members.select_for_update(no_key=True, of=("self",))}
 
 
 def _check_lead_remains(leaving: Membership, *, members: dict[int, Membership]) -> None:

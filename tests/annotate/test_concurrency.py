@@ -23,8 +23,16 @@ from annotate.services.preferences import (
     skip_pair,
     undo_preference,
 )
-from annotate.services.queue import lease_next_pair, release_expired_leases
-from tests.support.labelling import assert_slots_add_up, make_annotator, make_pair, make_pairs, make_study
+from annotate.services.queue import act_and_lease_next, lease_next_pair, release_expired_leases, release_lease
+from tests.support.labelling import (
+    assert_slots_add_up,
+    label,
+    make_annotator,
+    make_pair,
+    make_pairs,
+    make_study,
+    next_pair,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -94,6 +102,32 @@ def test_every_pair_gets_exactly_the_labels_it_wants_from_different_people() -> 
     assert len(labels) == 40
     assert_slots_add_up(study)
     assert not Lease.objects.exists()
+
+
+@pytest.mark.skipif("connection.vendor == 'sqlite'", reason="SQLite has one writer at a time")
+def test_two_who_each_wait_for_the_pair_of_the_other_both_get_it() -> None:
+    study = make_study(labels_per_pair=2)
+    make_pairs(study, 2)
+    ana, ben = make_annotator(study, "ana"), make_annotator(study, "ben")
+    both = next_pair(study, ben).pair, next_pair(study, ben, beyond=next_pair(study, ben).pair.pk).pair
+    held = {ana.pk: next_pair(study, ana).pair}
+    held[ben.pk] = next(pair for pair in both if pair != held[ana.pk])
+    release_lease(pair=held[ana.pk], annotator=ben)
+    both_labelled = threading.Barrier(2)
+    then: dict[int, int] = {}
+
+    def label_and_go_on(annotator: User) -> None:
+        def act() -> None:
+            label(held[annotator.pk], annotator)
+            both_labelled.wait(timeout=60)
+
+        _, leased = act_and_lease_next(act, study=study, annotator=annotator)
+        assert leased is not None
+        then[annotator.pk] = leased.pair.pk
+
+    at_once(lambda: label_and_go_on(ana), lambda: label_and_go_on(ben))
+    assert then == {ana.pk: held[ben.pk].pk, ben.pk: held[ana.pk].pk}
+    assert_slots_add_up(study)
 
 
 def test_the_last_slot_goes_to_one_of_many() -> None:

@@ -38,7 +38,7 @@ def queue_pair(*, trial: Trial, answers: Sequence[TrialAnswer], actor: User) -> 
     """
     first, second = checked_answers(answers)
     with transaction.atomic():
-        study = Study.objects.select_for_update().get(pk=trial.study_id)
+        study = Study.objects.select_for_update(no_key=True).get(pk=trial.study_id)
         opened = collecting_round(study)
         known = known_prompt(trial)
         check_prompt(trial, prompt=known)
