@@ -55,47 +55,58 @@ def trained(job: dict[str, Any]) -> Path:
     """Train a fresh adapter on every example and return the folder of the merged model."""
     import torch
     from datasets import Dataset
-    from peft import LoraConfig
     from transformers import AutoModelForCausalLM, AutoTokenizer
-    from trl import DPOConfig, DPOTrainer
+    from trl import DPOTrainer
 
     tokenizer = AutoTokenizer.from_pretrained(job["model"])
-    optimizer = job["config"]["optimizer"]
     trainer = DPOTrainer(
         model=AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.bfloat16),
-        args=DPOConfig(
-            output_dir=job["folder"],
-            beta=job["config"]["loss"]["beta"],
-            learning_rate=optimizer["learning_rate"],
-            lr_scheduler_type=optimizer["schedule"],
-            warmup_steps=optimizer["warmup_ratio"],
-            num_train_epochs=optimizer["epochs"],
-            max_grad_norm=optimizer["max_grad_norm"],
-            weight_decay=optimizer["weight_decay"],
-            max_length=job["config"]["max_length"],
-            seed=job["config"]["seed"],
-            gradient_checkpointing=False,
-            bf16=False,
-            save_strategy="no",
-            report_to=[],
-            disable_tqdm=True,
-            **SETTINGS[job["settings"]],
-        ),
+        args=_settings(job),
         train_dataset=Dataset.from_list([{name: row[name] for name in COLUMNS} for row in _examples(job)]),
         processing_class=tokenizer,
-        peft_config=LoraConfig(
-            r=job["config"]["lora"]["r"],
-            lora_alpha=int(job["config"]["lora"]["alpha"]),
-            lora_dropout=0.0,
-            target_modules="all-linear",
-            task_type="CAUSAL_LM",
-        ),
+        peft_config=_lora(job),
     )
     trainer.train()
     merged = Path(job["folder"]) / "merged"
     trainer.model.merge_and_unload().save_pretrained(merged)
     tokenizer.save_pretrained(merged)
     return merged
+
+
+def _settings(job: dict[str, Any]) -> Any:
+    from trl import DPOConfig
+
+    optimizer = job["config"]["optimizer"]
+    return DPOConfig(
+        output_dir=job["folder"],
+        beta=job["config"]["loss"]["beta"],
+        learning_rate=optimizer["learning_rate"],
+        lr_scheduler_type=optimizer["schedule"],
+        warmup_steps=optimizer["warmup_ratio"],
+        num_train_epochs=optimizer["epochs"],
+        max_grad_norm=optimizer["max_grad_norm"],
+        weight_decay=optimizer["weight_decay"],
+        max_length=job["config"]["max_length"],
+        seed=job["config"]["seed"],
+        gradient_checkpointing=False,
+        bf16=False,
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        **SETTINGS[job["settings"]],
+    )
+
+
+def _lora(job: dict[str, Any]) -> Any:
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=job["config"]["lora"]["r"],
+        lora_alpha=int(job["config"]["lora"]["alpha"]),
+        lora_dropout=0.0,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
 
 
 @contextmanager

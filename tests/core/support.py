@@ -10,6 +10,7 @@ from torch import nn
 
 from training.core.data.encode import EncodedPair, EncodingRules, encode_pairs
 from training.core.distributed import ALONE
+from training.core.logprobs.pairs import PairTokenLogps, completion_token_logps
 from training.core.losses.select import uses_reference
 from training.core.model.loading import (
     encoding_rules,
@@ -122,4 +123,12 @@ def random_pair(*, prompt: int, chosen: int, rejected: int, seed: int = 0) -> En
         rejected=tokens(rejected)[::-1],
         p=1.0,
         weight=1.0,
+    )
+
+
+def plain_pair_logps(policy: nn.Module, pair: EncodedPair) -> PairTokenLogps:
+    """Both completions of a pair, a row each: right for every causal model."""
+    return PairTokenLogps(
+        chosen=completion_token_logps(policy, prompt=pair.prompt, completion=pair.chosen),
+        rejected=completion_token_logps(policy, prompt=pair.prompt, completion=pair.rejected),
     )

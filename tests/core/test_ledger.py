@@ -14,11 +14,11 @@ import torch
 from torch import nn
 
 from tests.core.models import made_model, made_steady_model
-from tests.core.support import random_pair
+from tests.core.support import plain_pair_logps, random_pair
 from training.core.data.encode import EncodedPair
 from training.core.errors import TrainingError
 from training.core.logprobs.ledger import Ledger, open_ledger
-from training.core.logprobs.pairs import PairTokenLogps, plain_pair_logps
+from training.core.logprobs.pairs import PairTokenLogps
 from training.core.logprobs.paths import logps_path
 from training.core.logprobs.reference import reference_completion_logps, reference_logps
 from training.core.progress import Progress
@@ -72,7 +72,7 @@ def test_stored_log_probs_are_those_of_each_completion_alone(tmp_path: Path, kin
         found = filled(policy, ledger=ledger)
     with torch.no_grad():
         for pair, logps in zip(PAIRS, found, strict=True):
-            live = plain_pair_logps(policy, prompt=pair.prompt, chosen=pair.chosen, rejected=pair.rejected)
+            live = plain_pair_logps(policy, pair)
             assert logps.chosen.dtype == torch.float32
             assert torch.allclose(logps.chosen, live.chosen, atol=1e-4)
             assert torch.allclose(logps.rejected, live.rejected, atol=1e-4)

@@ -9,16 +9,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tests.core.models import KINDS, LEFT_TO_THEMSELVES, SHARING, made_model, naive_gradient, naive_logps
-from tests.core.support import random_pair
+from tests.core.support import plain_pair_logps, random_pair
 from training.core.data.encode import EncodedPair
 from training.core.logprobs.pairs import (
     completion_token_logps,
     completions_token_logps,
     group_logps,
-    pair_logps_function,
     passes,
-    plain_pair_logps,
-    shared_pair_logps,
 )
 from training.core.logprobs.paths import logps_path, token_logps
 
@@ -71,13 +68,15 @@ def test_log_probs_and_gradients_of_packed_pairs_equal_a_naive_implementation(
     assert float((ours - theirs).norm() / theirs.norm()) < 1e-4
 
 
-@pytest.mark.parametrize("function", [plain_pair_logps, shared_pair_logps])
+@pytest.mark.parametrize(
+    "function", [plain_pair_logps, lambda policy, pair: group_logps(policy, pairs=[pair])[0]]
+)
 @pytest.mark.parametrize("pair", PAIRS)
 def test_a_pair_alone_equals_a_naive_implementation(
     llama: nn.Module, naive_llama: nn.Module, pair: EncodedPair, function: Any
 ) -> None:
     with torch.no_grad():
-        logps = function(llama, prompt=pair.prompt, chosen=pair.chosen, rejected=pair.rejected)
+        logps = function(llama, pair)
         chosen = naive_logps(naive_llama, prompt=pair.prompt, completion=pair.chosen)
         rejected = naive_logps(naive_llama, prompt=pair.prompt, completion=pair.rejected)
     assert torch.allclose(logps.chosen, chosen, atol=1e-4)
@@ -101,7 +100,7 @@ def test_packed_pairs_of_any_lengths_give_what_each_completion_gives_alone(
     with torch.no_grad():
         packed = group_logps(llama, pairs=pairs)
         for logps, pair in zip(packed, pairs, strict=True):
-            alone = plain_pair_logps(llama, prompt=pair.prompt, chosen=pair.chosen, rejected=pair.rejected)
+            alone = plain_pair_logps(llama, pair)
             assert torch.allclose(logps.chosen, alone.chosen, atol=1e-4)
             assert torch.allclose(logps.rejected, alone.rejected, atol=1e-4)
 
@@ -130,13 +129,13 @@ def test_no_gradient_reaches_the_logits_of_the_prompt(llama: nn.Module) -> None:
 
 @pytest.mark.parametrize("kind", SHARING)
 def test_models_with_standard_attention_share_the_prompt(kind: str) -> None:
-    assert pair_logps_function(made_model(kind)) is shared_pair_logps
+    assert logps_path(made_model(kind)).shares_prompt
 
 
 @pytest.mark.parametrize(("kind", "reason"), LEFT_TO_THEMSELVES.items())
 def test_other_models_compute_the_prompt_twice_and_say_why(kind: str, reason: str) -> None:
     policy = made_model(kind)
-    assert pair_logps_function(policy) is plain_pair_logps
+    assert not logps_path(policy).shares_prompt
     assert reason in logps_path(policy).reason
 
 

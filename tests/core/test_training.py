@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.core.support import config, example, gradients, load_job, shake, write_run
+from tests.core.support import config, example, gradients, load_job, plain_pair_logps, shake, write_run
 from training.core.errors import TrainingError
-from training.core.logprobs.pairs import PairTokenLogps, plain_pair_logps
+from training.core.logprobs.pairs import PairTokenLogps
 from training.core.losses.inputs import PairLogps
 from training.core.losses.select import preference_loss
 from training.core.model.loading import reference_mode, trainable_parameters
@@ -194,10 +194,9 @@ def _one_batch_loss(job: Any) -> torch.Tensor:
     """Σ w·loss / pairs as one expression, from plain log-probs of policy and reference."""
     live, reference = [], []
     for pair in job.data.items:
-        parts = {"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected}
-        live.append(plain_pair_logps(job.policy, **parts))
+        live.append(plain_pair_logps(job.policy, pair))
         with reference_mode(job.policy):
-            reference.append(plain_pair_logps(job.policy, **parts))
+            reference.append(plain_pair_logps(job.policy, pair))
     logps = PairLogps(
         policy_chosen=torch.stack([pair.chosen.sum() for pair in live]),
         policy_rejected=torch.stack([pair.rejected.sum() for pair in live]),

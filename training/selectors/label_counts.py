@@ -45,11 +45,6 @@ class LabelCounts:
         return self.a + self.b + self.tie + self.both_bad
 
     @property
-    def decisive(self) -> int:
-        """Verdicts that name a better response: what DPO can learn from."""
-        return self.a + self.b
-
-    @property
     def labels_open(self) -> int:
         return max(0, self.labels_wanted - self.labels)
 

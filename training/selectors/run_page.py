@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from training.core.run.directory import RunDirectory
-from training.models import Policy, Recipe, Round, Run
+from training.models import Recipe, Round, Run
 from training.selectors.contradictions import ContradictedExample, most_contradicted
 from training.selectors.job_rows import JobRow, job_rows
 from training.selectors.metrics import run_directory
@@ -32,11 +32,6 @@ class RunPage:
     @property
     def job(self) -> JobRow | None:
         return self.run.job
-
-    @property
-    def start(self) -> Policy | None:
-        """Return the policy whose weights the run goes on from; None where it starts from the reference."""
-        return self.round.sampled_policy if self.run.run.config.get("parent_adapter") else None
 
 
 def run_page(run: Run) -> RunPage:

@@ -10,7 +10,6 @@ from django.db import IntegrityError, transaction
 from django.db.models import F
 
 from annotate.models import User
-from annotate.services.audit import record_audit
 from training.core.run.config import (
     SOFT_LABEL_LOSSES,
     TIE_LOSSES,
@@ -20,9 +19,7 @@ from training.core.run.config import (
 )
 from training.core.run.files import read_json_lines
 from training.models import Job, Round, Run
-from training.services.jobs import create_job
-from training.services.notices import refresh_queue_notice
-from training.services.rounds import RoundRefused
+from training.services.rounds import RoundRefused, queue_run
 from training.services.run_directories import (
     FrozenRun,
     absolute,
@@ -167,30 +164,8 @@ def _check_copy(copy: FrozenRun, *, source: Run) -> None:
 
 
 def _start(item: Round, *, source: Run, frozen: FrozenRun, actor: User | None) -> Run:
-    number = item.runs.count() + 1
     _check_new(item, config=frozen.config, dataset_sha256=source.dataset_sha256)
-    run = Run.objects.create(
-        round=item,
-        number=number,
-        config=frozen.config,
-        receipt=source.receipt,
-        dataset_sha256=source.dataset_sha256,
-        directory=frozen.directory,
-        started_by=actor,
-    )
-    create_job(
-        study=item.study,
-        kind=Job.Kind.RUN,
-        round=item,
-        run=run,
-        unit="steps",
-        total=frozen.steps,
-        actor=actor,
-    )
-    details = {"round": item.number, "run": number, "same_labels_as": source.number}
-    record_audit(study=item.study, actor=actor, action="training.started", details=details)
-    refresh_queue_notice(item.study)
-    return run
+    return queue_run(item, frozen=frozen, receipt=source.receipt, actor=actor, same_labels_as=source.number)
 
 
 def _check_new(item: Round, *, config: dict[str, Any], dataset_sha256: str) -> None:

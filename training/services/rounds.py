@@ -230,21 +230,24 @@ def _start(round: Round, *, actor: User | None, rules: Rules | None) -> Run:
     number = fresh.runs.count() + 1
     frozen = freeze_run_directory(round=fresh, number=number, training_set=training_set)
     try:
-        run = _queue_run(fresh, frozen=frozen, receipt=training_set.receipt.as_json(), actor=actor)
+        return queue_run(fresh, frozen=frozen, receipt=training_set.receipt.as_json(), actor=actor)
     except IntegrityError:
         remove_run_directory(frozen)
         raise
-    record_audit(
-        study=fresh.study,
-        actor=actor,
-        action="training.started",
-        details={"round": fresh.number, "run": number},
-    )
-    refresh_queue_notice(fresh.study)
-    return run
 
 
-def _queue_run(round: Round, *, frozen: FrozenRun, receipt: dict[str, Any], actor: User | None) -> Run:
+def queue_run(
+    round: Round,
+    *,
+    frozen: FrozenRun,
+    receipt: dict[str, Any],
+    actor: User | None,
+    same_labels_as: int | None = None,
+) -> Run:
+    """Create the run of a directory that has been written, and its job, in the caller's transaction.
+
+    `same_labels_as` is the number of the run whose examples it shares.
+    """
     run = Run.objects.create(
         round=round,
         number=round.runs.count() + 1,
@@ -263,6 +266,11 @@ def _queue_run(round: Round, *, frozen: FrozenRun, receipt: dict[str, Any], acto
         total=frozen.steps,
         actor=actor,
     )
+    details = {"round": round.number, "run": run.number}
+    if same_labels_as is not None:
+        details["same_labels_as"] = same_labels_as
+    record_audit(study=round.study, actor=actor, action="training.started", details=details)
+    refresh_queue_notice(round.study)
     return run
 
 

@@ -1,6 +1,6 @@
 """Per-token log-probs of completions, and of pairs with the prompt computed once where that is possible."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 from typing import Protocol
@@ -87,32 +87,6 @@ def groups_token_logps(
         row_logps(policy, row=plain_row(prompt, completion=completion), chunk_tokens=chunk_tokens, hits=part)
         for (prompt, completion), part in zip(completions, parts, strict=True)
     )
-
-
-def plain_pair_logps(
-    policy: nn.Module, *, prompt: TokenIds, chosen: TokenIds, rejected: TokenIds
-) -> PairTokenLogps:
-    """Both completions of a pair, a row each, without padding: right for every causal model."""
-    return PairTokenLogps(
-        chosen=completion_token_logps(policy, prompt=prompt, completion=chosen),
-        rejected=completion_token_logps(policy, prompt=prompt, completion=rejected),
-    )
-
-
-def shared_pair_logps(
-    policy: nn.Module, *, prompt: TokenIds, chosen: TokenIds, rejected: TokenIds
-) -> PairTokenLogps:
-    """Both completions in one row, prompt | chosen | rejected, so that the prompt is computed once."""
-    both = groups_token_logps(policy, groups=[(prompt, (chosen, rejected))])
-    return PairTokenLogps(chosen=both[0], rejected=both[1])
-
-
-PairLogpsFunction = Callable[..., PairTokenLogps]
-
-
-def pair_logps_function(policy: nn.Module) -> PairLogpsFunction:
-    """`shared_pair_logps` where the model's attention can be shared, `plain_pair_logps` elsewhere."""
-    return shared_pair_logps if logps_path(policy).shares_prompt else plain_pair_logps
 
 
 def group_logps(

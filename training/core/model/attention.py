@@ -63,11 +63,10 @@ def segments_attention(
     segments: tuple[Segment, ...] | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """softmax(scaling · q·kᵀ)·v of one row; query (1, H, t, D), key and value (1, K, T, D) → (1, t, H, D).
+    """softmax(scaling · q·kᵀ)·v of one row; query (1, H, t, D), key and value (1, K, t, D) → (1, t, H, D).
 
-    With fewer queries than keys (t < T) the queries are the row's last tokens. A call without segments is
-    an ordinary one and goes to PyTorch's own attention; that has no cap, so a capped row is one segment here.
-    Raises ValueError for what only other kernels have.
+    A call without segments is an ordinary one and goes to PyTorch's own attention; that has no cap, so a
+    capped row is one segment here. Raises ValueError for what only other kernels have.
     """
     if segments is None and softcap is None:
         others.update(scaling=scaling, sliding_window=sliding_window)
@@ -75,7 +74,7 @@ def segments_attention(
     global _calls
     _calls += 1
     rules = _Rules(
-        segments=_known_segments(segments, query=query, tokens=key.shape[2], others=others),
+        segments=_known_segments(segments, query=query, key=key, others=others),
         scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
         window=sliding_window,
         cap=softcap,
@@ -85,15 +84,17 @@ def segments_attention(
 
 
 def _known_segments(
-    segments: tuple[Segment, ...] | None, *, query: Tensor, tokens: int, others: dict[str, Any]
+    segments: tuple[Segment, ...] | None, *, query: Tensor, key: Tensor, others: dict[str, Any]
 ) -> tuple[Segment, ...]:
     """The segments of a call, one over a capped row without any; raises ValueError for what is not known."""
     unknown = [name for name in ("s_aux", "position_bias", "cache") if others.get(name) is not None]
     if segments is None and len(query) > 1:
         unknown.append("batch of capped rows")
+    if key.shape[2] != query.shape[2]:
+        unknown.append("keys of earlier calls")
     if unknown:
         raise ValueError(f"attention over segments knows no {', '.join(unknown)}")
-    return segments or (Segment(0, 0, 0, tokens),)
+    return segments or (Segment(0, 0, 0, key.shape[2]),)
 
 
 def segments_calls() -> int:
@@ -125,7 +126,7 @@ class _SegmentsAttention(torch.autograd.Function):
         output = query.new_empty(tokens, heads, value.shape[2])
         for segment in rules.segments:
             keys, values = _seen(key, segment=segment), _seen(value, segment=segment)
-            for block in _blocks(segment, offset=key.shape[1] - tokens):
+            for block in _blocks(segment):
                 queries = _folded(query[:, block.rows], heads=len(key)).mul_(rules.scaling)
                 weights, _ = _weights(queries, keys=keys, block=block, rules=rules)
                 result = torch.bmm(weights, values[:, : block.seen])
@@ -167,7 +168,7 @@ def _segment_backward(
     keys, values = _seen(key, segment=segment), _seen(value, segment=segment)
     key_part = torch.zeros_like(keys, dtype=torch.float32)
     value_part = torch.zeros_like(values, dtype=torch.float32)
-    for block in _blocks(segment, offset=key.shape[1] - query.shape[1]):
+    for block in _blocks(segment):
         queries = _folded(query[:, block.rows], heads=len(key)).mul_(rules.scaling)
         weights, damping = _weights(queries, keys=keys, block=block, rules=rules)
         outgoing = _folded(incoming[:, block.rows], heads=len(key))
@@ -185,19 +186,19 @@ def _segment_backward(
 
 @dataclass(frozen=True)
 class _Block:
-    """Some of a segment's queries: their rows among all queries, their count, the keys the last one sees."""
+    """Some of a segment's queries: their rows, their count, the keys the last one sees."""
 
     rows: slice
     count: int
     seen: int
 
 
-def _blocks(segment: Segment, *, offset: int) -> Iterator[_Block]:
-    """The segment's queries in blocks; the first `offset` tokens of the row are keys alone."""
-    for start in range(max(segment.start, offset), segment.end, BLOCK):
+def _blocks(segment: Segment) -> Iterator[_Block]:
+    """The segment's queries in blocks."""
+    for start in range(segment.start, segment.end, BLOCK):
         end = min(start + BLOCK, segment.end)
         seen = segment.context + end - segment.start
-        yield _Block(rows=slice(start - offset, end - offset), count=end - start, seen=seen)
+        yield _Block(rows=slice(start, end), count=end - start, seen=seen)
 
 
 def _seen(tensor: Tensor, *, segment: Segment) -> Tensor:
