@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from math import isfinite, log
 
+from training.evaluation.judges import judged_by
 from training.evaluation.length_control import LengthControlled
 from training.evaluation.win_rate import WinRate
 from training.evaluation.words import percent, signed
@@ -156,7 +157,7 @@ def _wins(rate: WinRate, *, opponent: str, needed: float) -> Check:
     if interval is None:
         return Check(name, Verdict.UNKNOWN, f"Nobody has compared it with {opponent} yet.")
     figures = f"{percent(interval.share)} [{percent(interval.low)}, {percent(interval.high)}] over {opponent}"
-    on = f"on {interval.prompts} prompt{'' if interval.prompts == 1 else 's'}"
+    on = f"on {interval.prompts} prompt{'' if interval.prompts == 1 else 's'}{judged_by(rate.tally)}"
     if interval.low >= needed:
         return Check(name, Verdict.PASS, f"It wins {figures} {on}; at least {percent(needed)} is shown.")
     if interval.high < needed:
@@ -198,7 +199,7 @@ def _displacement(evidence: Evidence, *, most: float) -> Check:
         return Check(
             name,
             Verdict.FAIL,
-            f"Likelihood displacement: {figures}, more than {most:g} below. What people chose became "
+            f"Likelihood displacement: {figures}, more than {most:g} below. What was chosen became "
             "unlikely, too.",
         )
     return Check(name, Verdict.PASS, f"No displacement: {figures}; {most:g} below is the limit.")

@@ -1,4 +1,4 @@
-"""What people said of two policies, prompt by prompt; every statistic starts from these rows. No Django."""
+"""What was said of two policies, prompt by prompt; every statistic starts from these rows. No Django."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -9,8 +9,9 @@ from typing import NamedTuple
 class Outcome(NamedTuple):
     """The verdicts on one blind pair of a policy's and its opponent's response.
 
-    Counts of verdicts; `ties` has ½ of a win each. Identical texts are one tie that nobody was asked for. A
-    tuple, since a page makes tens of thousands of them.
+    Counts of verdicts; `ties` has ½ of a win each. Identical texts are one tie that nobody was asked for.
+    `rules` names the rule of each verdict that a simulated annotator gave. A tuple, since a page makes tens
+    of thousands of them.
     """
 
     policy: int
@@ -22,6 +23,7 @@ class Outcome(NamedTuple):
     both_bad: int = 0
     identical: bool = False
     length_difference: int = 0
+    rules: tuple[str, ...] = ()
 
     @property
     def judged(self) -> int:
@@ -36,7 +38,10 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True)
 class Tally:
-    """Verdicts on one policy against one opponent, all prompts together."""
+    """Verdicts on one policy against one opponent, all prompts together.
+
+    `simulated` of them came from annotators that follow one of the `rules`.
+    """
 
     wins: int = 0
     losses: int = 0
@@ -44,11 +49,17 @@ class Tally:
     both_bad: int = 0
     identical: int = 0
     prompts: int = 0
+    simulated: int = 0
+    rules: tuple[str, ...] = ()
 
     @property
     def verdicts(self) -> int:
-        """Return how many verdicts people gave."""
+        """Return how many verdicts were given, by people or by rules."""
         return self.wins + self.losses + self.ties + self.both_bad - self.identical
+
+    @property
+    def by_people(self) -> int:
+        return self.verdicts - self.simulated
 
     @property
     def judged(self) -> int:
@@ -57,8 +68,8 @@ class Tally:
 
 def tally_of(outcomes: Iterable[Outcome]) -> Tally:
     """Add the outcomes up; `prompts` counts those with something a win rate can use."""
-    wins = losses = ties = both_bad = identical = 0
-    prompts = set()
+    wins = losses = ties = both_bad = identical = simulated = 0
+    prompts, rules = set(), set[str]()
     for row in outcomes:  # one pass: a page adds up thousands
         wins += row.wins
         losses += row.losses
@@ -67,7 +78,12 @@ def tally_of(outcomes: Iterable[Outcome]) -> Tally:
         identical += row.identical
         if row.wins or row.losses or row.ties:
             prompts.add(row.prompt)
-    return Tally(wins, losses, ties, both_bad, identical, prompts=len(prompts))
+        if row.rules:
+            simulated += len(row.rules)
+            rules.update(row.rules)
+    return Tally(
+        wins, losses, ties, both_bad, identical, len(prompts), simulated=simulated, rules=tuple(sorted(rules))
+    )
 
 
 def shares_by_prompt(outcomes: Iterable[Outcome]) -> dict[int, float]:

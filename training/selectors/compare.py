@@ -56,7 +56,7 @@ class Comparison:
 
     @property
     def orders(self) -> dict[str, str]:
-        """Orders that people's verdicts make exist only where there are any."""
+        """Orders that verdicts make exist only where there are any."""
         left_out = () if self.listed.votes else ("worse", "better")
         return {name: label for name, label in ORDERS.items() if name not in left_out}
 

@@ -51,7 +51,7 @@ KINDS = (
     FigureKind(
         "words",
         "Mean length, in words",
-        "A steady climb means that longer responses win: do people prefer them, or only their length?",
+        "A steady climb means that longer responses win: do the judges prefer them, or only their length?",
         lambda summary: summary.words,
     ),
     FigureKind(
@@ -76,8 +76,8 @@ KINDS = (
     ),
 )
 PAIR_ADVICE = (
-    "Above 0 a policy ranks blind evaluation pairs as people did; a fall while the training accuracy rises "
-    "means overfitting."
+    "Above 0 a policy ranks blind evaluation pairs as the verdicts do; a fall while the training accuracy "
+    "rises means overfitting."
 )
 PAIR_MISSING = "No judged evaluation pair has both of its responses scored under a policy yet."
 
@@ -117,7 +117,7 @@ def point_of(policy: Policy, value: Mean | float | None) -> Point:
 
 
 def pair_margins(study: Study, *, policies: Sequence[Policy], tag: str) -> dict[int, Mean]:
-    """Return by policy id the mean margin on held-out pairs that people decided: two queries.
+    """Return by policy id the mean margin on held-out pairs that a verdict decided: two queries.
 
     Worked out anew only when verdicts or scores have come since: two more queries then.
     """

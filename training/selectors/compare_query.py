@@ -16,10 +16,10 @@ ORDERS = {
     "prompt": "as imported",
 }
 VERDICTS = {
-    "judged": "judged by people",
-    "after": "people prefer the second",
-    "before": "people prefer the first",
-    "even": "people see them level",
+    "judged": "judged",
+    "after": "the second is preferred",
+    "before": "the first is preferred",
+    "even": "judged level",
     "none": "not judged",
 }
 

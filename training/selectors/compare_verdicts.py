@@ -1,4 +1,4 @@
-"""What people said of two policies on held-out prompts, from the blind evaluation pairs."""
+"""What was said of two policies on held-out prompts, from the blind evaluation pairs."""
 
 from __future__ import annotations
 
@@ -6,17 +6,31 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 
 from annotate.models import Pair, Preference, Split, Study, Verdict
+from training.evaluation.judges import judges_in_words
+from training.evaluation.outcomes import Tally
 from training.models import Policy
 from training.selectors.compare_query import Columns
 
 
 @dataclass(frozen=True)
 class Votes:
-    """Verdicts on one prompt between two policies; `level` counts ties and “both are bad”."""
+    """Verdicts on one prompt between two policies; `level` counts ties and “both are bad”.
+
+    `rules` names the rule of each of them that a simulated annotator gave.
+    """
 
     before: int = 0
     after: int = 0
     level: int = 0
+    rules: tuple[str, ...] = ()
+
+    @property
+    def judges(self) -> str:
+        """Return who gave these verdicts, in words."""
+        tally = Tally(self.after, self.before, self.level)
+        return judges_in_words(
+            replace(tally, simulated=len(self.rules), rules=tuple(sorted(set(self.rules))))
+        )
 
     @property
     def total(self) -> int:
@@ -49,14 +63,18 @@ def votes_by_prompt(study: Study, *, columns: Columns) -> dict[int, Votes]:
         return {}
     before, after = columns.compared
     votes: dict[int, Votes] = defaultdict(Votes)
-    for prompt, verdict, policy_a, policy_b in judged_rows(study, policies=[before, after]):
+    for prompt, verdict, rule, policy_a, policy_b in judged_rows(study, policies=[before, after]):
         if {policy_a, policy_b} == {before.pk, after.pk}:
-            votes[prompt] = counted(votes[prompt], verdict=verdict, a_is_after=policy_a == after.pk)
+            seen = counted(votes[prompt], verdict=verdict, a_is_after=policy_a == after.pk)
+            votes[prompt] = replace(seen, rules=(*seen.rules, rule)) if rule else seen
     return votes
 
 
-def judged_rows(study: Study, *, policies: list[Policy]) -> list[tuple[int, str, int, int]]:
-    """Return (prompt id, verdict, policy id of A, policy id of B) of each verdict between these policies."""
+def judged_rows(study: Study, *, policies: list[Policy]) -> list[tuple[int, str, str, int, int]]:
+    """Return (prompt id, verdict, rule, policy id of A, policy id of B) of each verdict between policies.
+
+    The rule is that of a simulated annotator, empty where a person judged.
+    """
     preferences = Preference.objects.filter(
         pair__study=study,
         pair__purpose=Pair.Purpose.EVALUATE,
@@ -68,6 +86,7 @@ def judged_rows(study: Study, *, policies: list[Policy]) -> list[tuple[int, str,
         preferences.order_by().values_list(
             "pair__prompt_id",
             "verdict",
+            "simulated_rule",
             "pair__response_a__sampled__policy_id",
             "pair__response_b__sampled__policy_id",
         )

@@ -1,4 +1,4 @@
-"""What people's verdicts and the runs' figures say of every policy of a study; a fixed number of queries."""
+"""What the verdicts and the runs' figures say of every policy of a study; a fixed number of queries."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from annotate.models import Prompt, Split, Study
 from training.evaluation.bradley_terry import Strengths, strengths
 from training.evaluation.gate import Evidence, Gate, Thresholds, gate_of
 from training.evaluation.length_control import LengthControlled, length_controlled
-from training.evaluation.outcomes import Outcome, tally_of
+from training.evaluation.outcomes import Outcome, Tally, tally_of
 from training.evaluation.win_rate import WinRate, win_rate
 from training.models import EvaluationPlan, GateOverride, Policy, PrequentialTest
 from training.selectors.evaluation_rows import Edition, Verdicts, edition_of, study_verdicts
@@ -30,7 +30,7 @@ class Prequential:
 
 @dataclass(frozen=True)
 class PolicyEvaluation:
-    """One policy: how people judge it, how far it moved, and what the gate says of it.
+    """One policy: how it is judged, how far it moved, and what the gate says of it.
 
     `parent` and `over_parent` are None where the parent is the reference itself.
     """
@@ -71,9 +71,9 @@ class StudyEvaluation:
         return self.rows[-1] if self.rows else None
 
     @cached_property
-    def given(self) -> int:
-        """Return how many verdicts people have given on blind pairs."""
-        return tally_of(self.verdicts.outcomes).verdicts
+    def tally(self) -> Tally:
+        """Return all verdicts on blind pairs together, whoever met whom."""
+        return tally_of(self.verdicts.outcomes)
 
     @cached_property
     def strengths(self) -> Strengths:
@@ -81,7 +81,7 @@ class StudyEvaluation:
 
     @property
     def identical(self) -> int:
-        return sum(row.identical for row in self.verdicts.outcomes)
+        return self.tally.identical
 
     def row(self, number: int) -> PolicyEvaluation | None:
         """Return the evaluation of the policy with this number, None for the reference or an unknown one."""

@@ -1,4 +1,4 @@
-"""The evaluation page: which policy people prefer, how sure that is, and what it takes to know more."""
+"""The evaluation page: which policy is preferred, by whom, how sure that is, and what more takes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from annotate.models import Study
 from training.evaluation.bradley_terry import Strength
 from training.evaluation.charts import share_chart, strength_chart
+from training.evaluation.judges import judged_by, judges_in_words
 from training.evaluation.win_rate import WinRate
 from training.evaluation.words import percent
 from training.policy_chart import Chart, Point
@@ -88,11 +89,13 @@ def verdict_sentence(row: PolicyEvaluation, *, rate: WinRate, opponent: str) -> 
         return f"Nobody has compared {name} with {opponent} yet."
     bounds = f"{percent(interval.low)} to {percent(interval.high)}"
     figures = f"{percent(interval.share)} of comparisons (95\N{NO-BREAK SPACE}% interval {bounds})"
+    judges = judges_in_words(rate.tally)
     if interval.low > 0.5:
-        return f"{name} is better than {opponent}: people prefer it in {figures}."
+        return f"{name} is better than {opponent}: {judges} prefer it in {figures}."
     if interval.high < 0.5:
-        return f"{name} is worse than {opponent}: people prefer it in only {figures}."
-    return f"Whether {name} is better than {opponent} cannot be said yet: it wins {figures}."
+        return f"{name} is worse than {opponent}: {judges} prefer it in only {figures}."
+    by = judged_by(rate.tally)
+    return f"Whether {name} is better than {opponent} cannot be said yet: it wins {figures}{by}."
 
 
 def win_rate_chart(rows: Sequence[PolicyEvaluation]) -> Chart | None:

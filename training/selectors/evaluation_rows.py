@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -24,7 +24,6 @@ class Verdicts:
 
     outcomes: tuple[Outcome, ...]
     waiting: int
-    simulated: int
 
     @cached_property
     def by_policy(self) -> dict[int, list[Outcome]]:
@@ -75,7 +74,7 @@ def study_verdicts(edition: Edition) -> Verdicts:
 
     Verdicts of people who are left out of training sets count here neither; withdrawn pairs do not count.
     """
-    votes, simulated = votes_by_pair(edition)
+    votes, rules = votes_by_pair(edition)
     named = (
         "policy_id",
         "opponent_id",
@@ -91,34 +90,46 @@ def study_verdicts(edition: Edition) -> Verdicts:
         .order_by()
         .values_list(*named)
     )
-    outcomes, waiting, by_rule = [], 0, 0
+    outcomes, waiting = [], 0
     for policy, opponent, prompt, pair, policy_is_a, own_tokens, other_tokens in rows:
         a, b, ties, both_bad = votes.get(pair, NO_VOTES)
         identical = pair is None
         waiting += not identical and not (a or b or ties or both_bad)
-        by_rule += simulated.get(pair, 0)
+        named_rules = tuple(rules.get(pair, ()))
         wins, losses = (a, b) if policy_is_a else (b, a)
         length = own_tokens - other_tokens
         # By position: twice as fast, and there may be tens of thousands.
         outcomes.append(
-            Outcome(policy, opponent, prompt, wins, losses, ties + identical, both_bad, identical, length)
+            Outcome(
+                policy,
+                opponent,
+                prompt,
+                wins,
+                losses,
+                ties + identical,
+                both_bad,
+                identical,
+                length,
+                named_rules,
+            )
         )
-    return Verdicts(outcomes=tuple(outcomes), waiting=waiting, simulated=by_rule)
+    return Verdicts(outcomes=tuple(outcomes), waiting=waiting)
 
 
-def votes_by_pair(edition: Edition) -> tuple[dict[int, list[int]], dict[int, int]]:
-    """Return by pair the votes in the order of `Verdict`, and how many of them a rule gave: one query.
+def votes_by_pair(edition: Edition) -> tuple[dict[int, list[int]], dict[int, list[str]]]:
+    """Return by pair the votes in the order of `Verdict`, and the rules that gave some of them: one query.
 
     Added up here: the database takes twice as long to group them.
     """
     place = {verdict.value: number for number, verdict in enumerate(Verdict)}
     votes: dict[int, list[int]] = defaultdict(lambda: [0] * len(place))
-    simulated: Counter[int] = Counter()
+    rules: dict[int, list[str]] = defaultdict(list)
     given = evaluation_labels(edition.study).exclude(annotator__in=edition.left_out)
     for pair, verdict, rule in given.order_by().values_list("pair", "verdict", "simulated_rule"):
         votes[pair][place[verdict]] += 1
-        simulated[pair] += bool(rule)
-    return votes, simulated
+        if rule:
+            rules[pair].append(rule)
+    return votes, rules
 
 
 def evaluation_labels(study: int) -> QuerySet[Preference]:

@@ -1,7 +1,9 @@
-"""Intervals as widths in a picture that is a hundred units wide."""
+"""Win rates as pictures a hundred units wide, and who gave the verdicts."""
 
 from django import template
 
+from training.evaluation.judges import judges_in_words
+from training.evaluation.outcomes import Tally
 from training.statistics import Interval
 
 register = template.Library()
@@ -17,3 +19,9 @@ def hundredths(share: float) -> str:
 def span(interval: Interval) -> str:
     """Return how wide an interval is, in hundredths."""
     return f"{100 * (interval.high - interval.low):.1f}"
+
+
+@register.filter
+def judges(tally: Tally) -> str:
+    """Return who gave the verdicts: people, simulated annotators by their rules, or how many of each."""
+    return judges_in_words(tally)

@@ -2,8 +2,9 @@
 
 import pytest
 
-from annotate.models import Pair, Prompt
+from annotate.models import Pair, Prompt, Verdict
 from tests.training.comparison.worlds import answer_both, judge, text_of
+from tests.training.factories import label, make_user
 from tests.training.page_world import (
     PageWorld,
     add_heldout_response,
@@ -85,6 +86,19 @@ def test_verdicts_filter_and_order(
     assert places(world, prompts, verdict="none") == [3]
     assert places(world, prompts, order="worse") == [0, 2, 1, 3]
     assert places(world, prompts, order="better") == [1, 2, 0, 3]
+
+
+def test_a_row_says_which_of_its_verdicts_a_rule_gave(
+    world: PageWorld, prompts: list[Prompt], reference: Policy, trained: Policy
+) -> None:
+    before, after = (policy.sampled_responses.get(prompt=prompts[0]) for policy in (reference, trained))
+    pair = judge(before, after, "after")
+    assert text_of(world, "compare/").count("Verdicts of people on blind pairs") == 1
+    Pair.objects.filter(pk=pair.pk).update(labels_wanted=2, state=Pair.State.OPEN)
+    label(pair, annotator=make_user("rule", simulated_rule="longer"), verdict=Verdict.TIE)
+    html = text_of(world, "compare/")
+    assert "Verdicts of people (1 verdict) and simulated annotators (1 verdict, rule “longer”)" in html
+    assert "1 of 2 simulated" in html
 
 
 def test_votes_on_other_policies_and_withdrawn_pairs_do_not_count(

@@ -14,11 +14,18 @@ from django.test.utils import CaptureQueriesContext
 
 from annotate.models import Pair, Preference, Verdict
 from annotate.services.pairs import add_pair, add_response
-from tests.training.evaluation.world import answer_all, judged_policy, reference_of, trained_policy
+from tests.training.evaluation.world import (
+    answer_all,
+    judge_all,
+    judged_policy,
+    reference_of,
+    trained_policy,
+)
 from tests.training.factories import label, make_user, train_prompts
 from tests.training.page_world import PageWorld, page_world
 from training.models import EvaluationPair, EvaluationPlan, GateOverride, Job, Policy, Run
 from training.selectors.evaluation import study_evaluation
+from training.services.evaluation_pairs import ask_for_more
 
 pytestmark = pytest.mark.django_db
 
@@ -55,6 +62,56 @@ def test_the_page_says_whether_the_newest_policy_is_better_and_how_sure_that_is(
     assert "Bradley–Terry" in html
 
 
+def asked_policy(world: PageWorld) -> Policy:
+    """A policy whose 30 blind pairs wait for a verdict."""
+    policy = trained_policy(world.study, number=1)
+    answer_all(policy, text="the policy says {}".format)
+    ask_for_more(policy=policy, pairs=30, actor=None)
+    return policy
+
+
+def judge_with(world: PageWorld, *, people: int, rules: list[str]) -> None:
+    """Have the policy judged better on every pair, by so many people and an annotator of each rule."""
+    policy = asked_policy(world)
+    Pair.objects.filter(purpose=Pair.Purpose.EVALUATE).update(labels_wanted=people + len(rules))
+    judges = [make_user("judge") for _ in range(people)]
+    for judge in [*judges, *(make_user("rule", simulated_rule=rule) for rule in rules)]:
+        judge_all(policy, won=lambda row: True, annotator=judge)
+
+
+SIMULATED = "simulated annotators (rule “longer”)"
+MIXED = "people (30 verdicts) and simulated annotators (60 verdicts, rules “longer”, “shorter”)"
+
+
+@pytest.mark.parametrize(
+    ("people", "rules", "judges", "marked"),
+    [
+        (1, [], "people", None),
+        (0, ["longer"], SIMULATED, ">simulated</span>"),
+        (1, ["shorter", "longer"], MIXED, "60 of 90 verdicts simulated"),
+    ],
+)
+def test_every_page_with_a_win_rate_says_who_judged(
+    world: PageWorld, people: int, rules: list[str], judges: str, marked: str | None
+) -> None:
+    judge_with(world, people=people, rules=rules)
+    for path in ("evaluation/", ""):
+        assert f"Policy 1 is better than the SFT reference: {judges} prefer it in" in plain(page(world, path))
+    for path in ("evaluation/", "policies/", "policies/1/", ""):
+        html = plain(page(world, path))
+        assert (f'title="Judged by {judges}">' in html) == bool(rules)
+        assert marked is None or marked in html
+    gate = plain(page(world, "policies/1/"))
+    assert (f"on 30 prompts, judged by {judges};" in gate) == bool(rules)
+
+
+def test_an_open_question_says_that_rules_judged_it(world: PageWorld) -> None:
+    judge = make_user("rule", simulated_rule="longer")
+    policy = asked_policy(world)
+    judge_all(policy, won=lambda row: row.prompt_id % 2 == 0, annotator=judge)
+    assert f", judged by {SIMULATED}." in plain(page(world, "evaluation/"))
+
+
 def test_a_policy_that_is_level_is_not_called_better(world: PageWorld) -> None:
     judged_policy(world.study, won=lambda row: row.prompt_id % 2 == 0)
     html = plain(page(world, "evaluation/"))
@@ -69,13 +126,13 @@ def test_verdicts_of_people_who_are_left_out_of_training_do_not_count(world: Pag
     assert judge.pair is not None
     annotator = judge.pair.preferences.get().annotator
     world.study.memberships.create(user=annotator, role="annotator", in_training_sets=False)
-    assert study_evaluation(world.study).given == 0
+    assert study_evaluation(world.study).tally.verdicts == 0
 
 
 def test_a_withdrawn_pair_does_not_count(world: PageWorld) -> None:
     judged_policy(world.study, won=lambda row: True)
     Pair.objects.filter(purpose=Pair.Purpose.EVALUATE).update(state=Pair.State.WITHDRAWN)
-    assert study_evaluation(world.study).given == 0
+    assert study_evaluation(world.study).tally.verdicts == 0
 
 
 def test_rates_are_shown_by_tag(world: PageWorld) -> None:
