@@ -1,16 +1,16 @@
 """The lead's queues: pairs on which people disagree, which they flagged, or which nobody wants to judge."""
 
 from dataclasses import dataclass
-from itertools import combinations
 
 from django.core.paginator import Page, Paginator
-from django.db.models import Count, Exists, F, IntegerField, OuterRef, Q, QuerySet, Subquery
-from django.db.models.functions import Coalesce, Greatest
+from django.db.models import Count, Exists, F, IntegerField, Max, Min, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Coalesce
 from django.utils.http import urlencode
 
 from annotate.models import Flag, Membership, Pair, Preference, Resolution, Role, Skip, Study, Verdict
 
 PAGE_SIZE = 25
+QUEUED = (Pair.Purpose.TRAIN, Pair.Purpose.EVALUATE)
 KINDS = {
     "conflicts": "Conflicts",
     "disagreements": "Any disagreement",
@@ -49,6 +49,25 @@ class QueueTab:
     kind: str
     name: str
     count: int
+    is_open: bool
+
+
+@dataclass(frozen=True)
+class SplitPair:
+    """An undecided pair on which people disagree; `is_tied` where two verdicts lead alike."""
+
+    pk: int
+    batch: int
+    is_tied: bool
+
+
+@dataclass(frozen=True)
+class ReviewQueues:
+    """All queues, and a page of the open one: `pairs` have their prompts, votes and flags loaded."""
+
+    tabs: list[QueueTab]
+    page: Page[int]
+    pairs: list[Pair]
 
 
 def review_filter(params: dict[str, str]) -> ReviewFilter:
@@ -63,70 +82,100 @@ def review_filter(params: dict[str, str]) -> ReviewFilter:
     )
 
 
-def review_tabs(study: Study) -> list[QueueTab]:
-    """Return the queues with their sizes."""
-    return [QueueTab(kind, name, _queue(study, kind=kind).count()) for kind, name in KINDS.items()]
+def review_queues(study: Study, *, wanted: ReviewFilter, number: str) -> ReviewQueues:
+    """Return the sizes of all queues and a page of one of them: a fixed number of queries."""
+    split = split_pairs(study)
+    shown = Paginator(review_ids(study, wanted=wanted, split=split), PAGE_SIZE).get_page(number)
+    loaded = Pair.objects.select_related("prompt", "resolution").prefetch_related(
+        "preferences__annotator", "flags__annotator", "skips__annotator"
+    )
+    by_id = loaded.in_bulk(list(shown.object_list))
+    return ReviewQueues(
+        tabs=[
+            QueueTab(kind, name, _size(study, kind=kind, split=split), is_open=kind == wanted.kind)
+            for kind, name in KINDS.items()
+        ],
+        page=shown,
+        pairs=[by_id[pk] for pk in shown.object_list],
+    )
 
 
-def review_pairs(study: Study, *, wanted: ReviewFilter) -> QuerySet[Pair]:
-    """Return the pairs of a queue, oldest first."""
+def review_ids(study: Study, *, wanted: ReviewFilter, split: list[SplitPair] | None = None) -> list[int]:
+    """Return the ids of a queue's pairs, oldest first; `split` is what is known of pairs in dispute."""
     pairs = _queue(study, kind=wanted.kind)
-    if wanted.batch:
-        pairs = pairs.filter(batch=int(wanted.batch))
+    if pairs is None:
+        found = _of_kind(split_pairs(study) if split is None else split, kind=wanted.kind)
+        ids = [pair.pk for pair in found if not wanted.batch or pair.batch == int(wanted.batch)]
+    else:
+        narrowed = pairs.filter(batch=int(wanted.batch)) if wanted.batch else pairs
+        if wanted.reason and wanted.kind == "flags":
+            narrowed = narrowed.filter(pk__in=_flagged(study).filter(reason=wanted.reason).values("pair"))
+        ids = list(narrowed.order_by("pk").values_list("pk", flat=True))
     if wanted.annotator:
-        mine = Preference.objects.filter(pair=OuterRef("pk"), annotator=int(wanted.annotator))
-        pairs = pairs.filter(Exists(mine))
-    if wanted.reason and wanted.kind == "flags":
-        flags = Flag.objects.filter(pair=OuterRef("pk"), reason=wanted.reason, resolved_at=None)
-        pairs = pairs.filter(Exists(flags))
-    return pairs.order_by("pk")
-
-
-def review_page(study: Study, *, wanted: ReviewFilter, number: str) -> Page[Pair]:
-    """Return a page of a queue, with prompts, votes and flags loaded."""
-    pairs = review_pairs(study, wanted=wanted).select_related("prompt", "resolution")
-    pairs = pairs.prefetch_related("preferences__annotator", "flags__annotator", "skips__annotator")
-    page: Page[Pair] = Paginator(pairs, PAGE_SIZE).get_page(number)
-    return page
+        mine = Preference.objects.filter(annotator=int(wanted.annotator), pair__study=study).order_by()
+        judged = set(mine.values_list("pair", flat=True))
+        ids = [pk for pk in ids if pk in judged]
+    return ids
 
 
 def next_to_review(study: Study, *, wanted: ReviewFilter, after: int) -> int | None:
     """Return the pair that comes after this one in the queue, or the first of it."""
-    ids = review_pairs(study, wanted=wanted).exclude(pk=after).values_list("pk", flat=True)
-    following = ids.filter(pk__gt=after).first()
-    return following if following is not None else ids.first()
+    ids = [pk for pk in review_ids(study, wanted=wanted) if pk != after]
+    return next((pk for pk in ids if pk > after), ids[0] if ids else None)
 
 
-def _queue(study: Study, *, kind: str) -> QuerySet[Pair]:
-    pairs = Pair.objects.filter(
-        study=study, purpose__in=[Pair.Purpose.TRAIN, Pair.Purpose.EVALUATE], reserved_for__isnull=True
+def split_pairs(study: Study) -> list[SplitPair]:
+    """Return the undecided pairs on which two people disagree, oldest first: one query.
+
+    Only pairs with two slots taken or more are read, which most studies have few of.
+    """
+    counts = {verdict.value: Count("pk", filter=Q(verdict=verdict)) for verdict in Verdict}
+    votes = Preference.objects.filter(
+        pair__study=study,
+        pair__slots_taken__gte=2,
+        pair__purpose__in=QUEUED,
+        pair__reserved_for=None,
+        pair__resolution=None,
+    ).exclude(pair__state=Pair.State.WITHDRAWN)
+    differing = (
+        votes.order_by()
+        .values_list("pair", "pair__batch")
+        .annotate(**counts)
+        .annotate(first=Min("verdict"), last=Max("verdict"))
+        .exclude(first=F("last"))
+        .values_list("pair", "pair__batch", *counts)
     )
+    return sorted(
+        (SplitPair(pk, batch, is_tied=tally.count(max(tally)) > 1) for pk, batch, *tally in differing),
+        key=lambda pair: pair.pk,
+    )
+
+
+def _size(study: Study, *, kind: str, split: list[SplitPair]) -> int:
+    pairs = _queue(study, kind=kind)
+    return len(_of_kind(split, kind=kind)) if pairs is None else pairs.count()
+
+
+def _of_kind(split: list[SplitPair], *, kind: str) -> list[SplitPair]:
+    return [pair for pair in split if pair.is_tied or kind != "conflicts"]
+
+
+def _queue(study: Study, *, kind: str) -> QuerySet[Pair] | None:
+    """Return the pairs of a queue, None for those that `split_pairs` knows."""
+    pairs = Pair.objects.filter(study=study, purpose__in=QUEUED, reserved_for__isnull=True)
     if kind == "decided":
         withdrawn = Q(state=Pair.State.WITHDRAWN)
         return pairs.filter(withdrawn | Exists(Resolution.objects.filter(pair=OuterRef("pk"))))
     if kind == "flags":
-        return pairs.filter(Exists(Flag.objects.filter(pair=OuterRef("pk"), resolved_at=None)))
-    waiting = pairs.exclude(state=Pair.State.WITHDRAWN).filter(resolution__isnull=True)
+        return pairs.filter(pk__in=_flagged(study).values("pair"))
     if kind == "skipped":
+        waiting = pairs.exclude(state=Pair.State.WITHDRAWN).filter(resolution__isnull=True)
         return _skipped_by_all(waiting, study=study)
-    return _split(waiting, study=study, only_ties=kind == "conflicts")
+    return None
 
 
-def _split(pairs: QuerySet[Pair], *, study: Study, only_ties: bool) -> QuerySet[Pair]:
-    """Keep the pairs whose votes differ; with `only_ties`, those where two verdicts lead alike.
-
-    Votes are grouped by themselves, before any pair is read.
-    """
-    votes = Preference.objects.filter(pair__study=study).order_by().values("pair")
-    if not only_ties:
-        differing = votes.annotate(verdicts=Count("verdict", distinct=True)).filter(verdicts__gt=1)
-        return pairs.filter(pk__in=differing.values("pair"))
-    counts = {f"n_{verdict.value}": Count("pk", filter=Q(verdict=verdict)) for verdict in Verdict}
-    leading = Q()
-    for first, second in combinations(counts, 2):
-        leading |= Q(**{first: F("most"), second: F("most")})
-    tied = votes.annotate(**counts).annotate(most=Greatest(*counts)).filter(leading)
-    return pairs.filter(pk__in=tied.values("pair"))
+def _flagged(study: Study) -> QuerySet[Flag]:
+    return Flag.objects.filter(pair__study=study, resolved_at=None)
 
 
 def _skipped_by_all(pairs: QuerySet[Pair], *, study: Study) -> QuerySet[Pair]:

@@ -16,8 +16,7 @@ from annotate.selectors.conflicts import (
     ReviewFilter,
     next_to_review,
     review_filter,
-    review_page,
-    review_tabs,
+    review_queues,
 )
 from annotate.selectors.reviewed_pair import reviewed_pair
 from annotate.selectors.studies import labellers_of
@@ -37,8 +36,7 @@ def review(request: HttpRequest, slug: str) -> HttpResponse:
     context = access.context("team") | {
         "subsection": "review",
         "wanted": wanted,
-        "tabs": review_tabs(access.study),
-        "page": review_page(access.study, wanted=wanted, number=request.GET.get("page", "1")),
+        "queues": review_queues(access.study, wanted=wanted, number=request.GET.get("page", "1")),
         "nothing": NOTHING_SAYS[wanted.kind],
         "people": labellers_of(access.study),
         "reasons": Flag.Reason.choices,

@@ -20,7 +20,7 @@ from annotate.models import (
     User,
     Verdict,
 )
-from annotate.selectors.conflicts import ReviewFilter, review_pairs
+from annotate.selectors.conflicts import ReviewFilter, review_ids
 from annotate.selectors.preferences import label_usage
 from annotate.services.preferences import skip_pair
 from annotate.services.queue import lease_next_pair
@@ -64,7 +64,7 @@ def conflict(study: Study) -> Pair:
 
 
 def ids(study: Study, kind: str, **narrowed: str) -> list[int]:
-    return [pair.pk for pair in review_pairs(study, wanted=ReviewFilter(kind=kind, **narrowed))]
+    return review_ids(study, wanted=ReviewFilter(kind=kind, **narrowed))
 
 
 def post(client: Client, study: Study, name: str, number: int, **data: str):  # type: ignore[no-untyped-def]
