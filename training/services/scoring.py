@@ -1,7 +1,8 @@
 """Held-out responses under a policy and the reference: implicit rewards, and distance travelled.
 
-A policy scores its own responses and those of its rivals in blind evaluation (the reference, its parent): so
-it shows whether it ranks the responses of an evaluation pair as people do.
+A policy scores its own responses and those of its rivals in blind evaluation (the reference, its parent, the
+policy that its round sampled): so it shows whether it ranks the responses of an evaluation pair as the
+verdicts do.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from training.core.run.directory import RunDirectory, ScoreExample, write_run_di
 from training.core.run.records import read_scores
 from training.models import Job, Policy, SampledResponse, Score
 from training.services.comparison import refresh_summaries
+from training.services.evaluation_pairs import opponents_of
 from training.services.jobs import Claim, JobFailed, create_job, finish_attempt, heartbeat
 from training.services.run_directories import absolute, scoring_config
 from training.services.runs import execute_run, scoring_progress
@@ -60,7 +62,7 @@ def scored_responses(policy: Policy) -> QuerySet[SampledResponse]:
     large study does not score everything three times.
     """
     first = policy.study.prompts.filter(split=Split.HELDOUT).order_by("position", "pk")[:RIVAL_PROMPTS]
-    rivals = Q(policy__number=0) | Q(policy=policy.parent_id)
+    rivals = Q(policy__in=opponents_of(policy))
     wanted = Q(policy=policy) | rivals & Q(prompt__in=list(first.values_list("pk", flat=True)))
     rows = SampledResponse.objects.filter(wanted, policy__study=policy.study_id, round=None)
     own_first = Case(When(policy=policy, then=0), default=1)

@@ -2,8 +2,15 @@
 
 import pytest
 
-from tests.training.page_world import PageWorld, add_heldout_response, add_policy, heldout_prompts
-from training.models import Policy
+from tests.training.factories import make_round
+from tests.training.page_world import (
+    PageWorld,
+    add_heldout_response,
+    add_policy,
+    add_run,
+    heldout_prompts,
+)
+from training.models import Policy, Round
 from training.services import scoring
 from training.services.scoring import score_examples, scored_responses
 
@@ -29,3 +36,19 @@ def test_policy_scores_its_own_responses_and_those_of_the_reference_and_its_pare
     ]
     examples = list(score_examples(found))
     assert [len(example.completions) for example in examples] == [3, 1]
+
+
+def test_a_run_from_the_reference_scores_the_policy_that_its_round_sampled(
+    world: PageWorld, reference: Policy, trained: Policy
+) -> None:
+    prompt = heldout_prompts(world.study)[0]
+    unmet = add_policy(world.study, number=2)
+    # Round 2 went back to policy 1; its run began afresh, so that its parent is the reference.
+    item = make_round(world.study, number=2)
+    Round.objects.filter(pk=item.pk).update(sampled_policy=trained)
+    afresh = add_policy(world.study, number=3, run=add_run(item))
+    Policy.objects.filter(pk=afresh.pk).update(parent=reference)
+    for policy in (reference, trained, unmet, afresh):
+        add_heldout_response(policy, prompt, f"policy {policy.number}")
+    found = scored_responses(Policy.objects.get(pk=afresh.pk))
+    assert [item.policy.number for item in found] == [3, 0, 1]
