@@ -1,6 +1,8 @@
 """The form of further runs, the table and curves of several runs, choosing a policy, closing a round."""
 
 import json
+import re
+from urllib.parse import urlencode
 
 import pytest
 from django.db import connection
@@ -11,11 +13,12 @@ from tests.training.factories import make_round
 from tests.training.loop import fill_round, label_round
 from tests.training.page_world import PageWorld, add_policy, add_run, page_world, write_metrics
 from training.forms.run import FurtherRunForm
-from training.models import Job, Round, Run
+from training.models import Job, Policy, Round, Run
 from training.selectors import estimates
 from training.selectors.estimates import Speed
 from training.selectors.round_runs import MOST_POINTS
 from training.services.rounds import open_round, start_training
+from training.services.run_directories import absolute
 from training.views.further_runs import preview_of
 
 pytestmark = pytest.mark.django_db
@@ -113,8 +116,101 @@ def test_sweep_of_epochs_is_told_the_time_of_each(world: PageWorld, monkeypatch:
     run = trained_round(world)
     speed = Speed(seconds_per_example=100, seconds_to_start=0, source="as said")
     monkeypatch.setattr(estimates, "measured_speed", lambda recipe: speed)
-    form = FurtherRunForm(typed(epochs="1, 2"), source=run)
-    assert preview_of(form, run)["seconds"] == 2 * 100 * (1 + 2)
+    form = FurtherRunForm(typed(epochs="1, 3"), source=run)
+    assert preview_of(form, run)["seconds"] == 2 * 100 * (1 + 3)
+
+
+def form_page(world: PageWorld, query: str = "") -> str:
+    html: str = world.lead.get(world.url(f"rounds/1/runs/new/{query}")).content.decode()
+    return html
+
+
+def filled_in(html: str) -> dict[str, str]:
+    """Return what the form would send as it stands."""
+    fields = dict(re.findall(r'<input type="\w+" name="(\w+)" value="([^"]*)"', html))
+    chosen = re.search(r'<option value="(\w+)" selected>', html)
+    start = re.search(r'name="start" value="(\w+)"[^>]* checked', html)
+    assert chosen
+    return {**fields, "loss": chosen[1], "start": start[1] if start else "reference"}
+
+
+def test_form_opens_with_a_sweep_of_beta_that_starts_as_it_stands(world: PageWorld) -> None:
+    trained_round(world)
+    html = form_page(world)
+    assert "β sweep: 0.05, 0.3" in html
+    assert "2 runs on 2 examples" in html
+    world.lead.post(world.url("rounds/1/runs/new/"), filled_in(html))
+    betas = {run.number: run.config["loss"]["beta"] for run in Run.objects.all()}
+    assert betas == {1: 0.1, 2: 0.05, 3: 0.3}
+    # Every usual β has had its run now: the next thing to try is suggested.
+    assert "β sweep" not in form_page(world)
+
+
+@pytest.mark.parametrize(
+    ("key", "changed"),
+    [
+        ("loss", [("loss", {"name": "ipo", "beta": 0.1})]),
+        ("seed", [("seed", 1), ("seed", 2)]),
+        ("start", [("parent_adapter", None)]),
+    ],
+)
+def test_each_suggestion_starts_as_it_stands(
+    world: PageWorld, key: str, changed: list[tuple[str, object]]
+) -> None:
+    run = trained_round(world)
+    policy = add_policy(world.study, number=2)
+    Policy.objects.filter(pk=policy.pk).update(adapter_path="policies/none")
+    Round.objects.filter(pk=run.round_id).update(sampled_policy=policy)
+    going_on = str(absolute("policies/none"))
+    Run.objects.filter(pk=run.pk).update(config={**run.config, "parent_adapter": going_on})
+    html = form_page(world, f"?from=1&try={key}")
+    answer = world.lead.post(world.url("rounds/1/runs/new/"), filled_in(html))
+    assert answer.status_code == 302
+    first = Run.objects.get(number=1)
+    made = [further.config for further in Run.objects.filter(number__gt=1)]
+    assert made == [{**first.config, name: value} for name, value in changed]
+
+
+def test_settings_of_a_run_as_they_are_say_what_to_change(world: PageWorld) -> None:
+    trained_round(world)
+    html = form_page(world, "?from=1")
+    assert "data-nothing-new" in html
+    assert "These are the settings of run 1" in html
+    assert "Change at least one setting, usually β" in html
+
+
+def test_what_is_there_already_is_left_out_of_a_sweep_and_said(world: PageWorld) -> None:
+    trained_round(world)
+    sweep = typed(beta="0.1, 0.3")
+    preview = form_page(world, "?" + urlencode({**sweep, "preview": "1"}))
+    assert "1 run on 2 examples" in preview
+    assert "is run 1: left out" in preview
+    answer = world.lead.post(world.url("rounds/1/runs/new/"), sweep, follow=True).content.decode()
+    assert "Run 2 is queued" in answer
+    assert "Left out, since they are there already: run 1." in answer
+    assert Run.objects.count() == 2
+
+
+def test_suggested_loss_can_learn_from_ties_and_preview_tells_which_cannot(world: PageWorld) -> None:
+    run = trained_round(world)
+    Run.objects.filter(pk=run.pk).update(receipt={**run.receipt, "ties_used": 2})
+    assert "Another loss: DPO with ties (Rao–Kupper)" in form_page(world)
+    preview = form_page(world, "?" + urlencode({**typed(seed="1"), "preview": "1"}))
+    assert "learns from 2 ties, which the loss dpo cannot" in preview
+
+
+def test_closed_round_says_at_once_that_it_takes_no_further_runs(world: PageWorld) -> None:
+    run = trained_round(world)
+    assert "Duplicate with changes" in world.lead.get(world.url("rounds/1/runs/1/")).content.decode()
+    Round.objects.filter(pk=run.round_id).update(state=Round.State.CLOSED)
+    answer = world.lead.get(world.url("rounds/1/runs/new/"), follow=True)
+    assert answer.redirect_chain == [(world.url("rounds/1/"), 302)]
+    assert "Round 1 is closed; its labels are part of" in plain(answer.content.decode())
+    assert "Duplicate with changes" not in world.lead.get(world.url("rounds/1/runs/1/")).content.decode()
+
+
+def plain(html: str) -> str:
+    return html.replace("&#x27;", "'")
 
 
 @pytest.mark.parametrize("policy", [{}, {"policy": "x"}, {"policy": "-1"}, {"policy": "9"}])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from django import forms
@@ -64,8 +65,8 @@ class FurtherRunForm(forms.Form):
     start = forms.ChoiceField(label="Start from", widget=forms.RadioSelect)
     loss = forms.ChoiceField(choices=Recipe.Loss.choices, label="Loss")
 
-    def __init__(self, data: Any = None, *, source: Run) -> None:
-        super().__init__(data, initial=run_values(source))
+    def __init__(self, data: Any = None, *, source: Run, proposed: Mapping[str, str] | None = None) -> None:
+        super().__init__(data, initial={**run_values(source), **(proposed or {})})
         sampled = source.round.sampled_policy
         self.fields["start"].choices = (  # type: ignore[attr-defined]
             [(CONTINUE, f"{sampled.label}: goes on with the adapter that was sampled")]

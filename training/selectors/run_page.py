@@ -11,6 +11,7 @@ from training.selectors.job_rows import JobRow, job_rows
 from training.selectors.metrics import run_directory
 from training.selectors.rounds import RunRow, run_row
 from training.selectors.runs import RunDetails, run_details
+from training.services.further_runs import round_fault
 
 CHECKPOINT = "step-"
 POLL_SECONDS = 2
@@ -32,6 +33,11 @@ class RunPage:
     @property
     def job(self) -> JobRow | None:
         return self.run.job
+
+    @property
+    def can_duplicate(self) -> bool:
+        """Return whether the round takes further runs still."""
+        return not round_fault(self.round)
 
 
 def run_page(run: Run) -> RunPage:

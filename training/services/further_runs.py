@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -111,34 +111,47 @@ def _check_number(plans: Sequence[RunPlan]) -> None:
         )
 
 
+def round_fault(item: Round) -> str:
+    """Return why a round takes no further runs, or nothing."""
+    if item.state in FROZEN:
+        return ""
+    if item.state == Round.State.COLLECTING:
+        return f"Round {item.number} still collects labels; train on it first."
+    return (
+        f"Round {item.number} is closed; its labels are part of the next round's training set, so run there."
+    )
+
+
 def _hold_frozen_round(source: Run) -> Round:
     """Lock the round's row for the rest of the transaction and return it with its study's recipe."""
     held = Round.objects.filter(pk=source.round_id, state__in=FROZEN).update(state=F("state"))
     item = Round.objects.select_related("study__recipe", "sampled_policy").get(pk=source.round_id)
-    if held:
-        return item
-    if item.state == Round.State.COLLECTING:
-        raise RoundRefused(f"Round {item.number} still collects labels; train on it first.")
-    raise RoundRefused(
-        f"Round {item.number} is closed; its labels are part of the next round's training set, so run there."
-    )
+    if not held:
+        raise RoundRefused(round_fault(item))
+    return item
 
 
 def _check_examples(source: Run, *, plans: Sequence[RunPlan]) -> None:
     """Raise RoundRefused for a loss that cannot learn from the source's examples."""
     ties, soft = _kinds_of_examples(source)
-    for plan in plans:
-        name = plan.loss.name
+    if fault := examples_fault(source, plans=plans, ties=ties, soft=soft):
+        raise RoundRefused(fault)
+
+
+def examples_fault(source: Run, *, plans: Sequence[RunPlan], ties: int, soft: int) -> str:
+    """Return which loss cannot learn from the source's examples, so many of them ties or soft; or nothing."""
+    for name in (plan.loss.name for plan in plans):
         if ties and name not in TIE_LOSSES:
-            raise RoundRefused(
+            return (
                 f"Run {source.number} learns from {ties} ties, which the loss {name} cannot; choose "
                 f"{' or '.join(TIE_LOSSES)}, or start from a run without ties."
             )
         if soft and name not in SOFT_LABEL_LOSSES:
-            raise RoundRefused(
+            return (
                 f"{soft} examples of run {source.number} have soft labels, which the loss {name} does not "
                 f"take; choose {' or '.join(SOFT_LABEL_LOSSES)}."
             )
+    return ""
 
 
 def _kinds_of_examples(source: Run) -> tuple[int, int]:
@@ -164,20 +177,34 @@ def _check_copy(copy: FrozenRun, *, source: Run) -> None:
 
 
 def _start(item: Round, *, source: Run, frozen: FrozenRun, actor: User | None) -> Run:
-    _check_new(item, config=frozen.config, dataset_sha256=source.dataset_sha256)
+    _check_new(source, config=frozen.config)
     return queue_run(item, frozen=frozen, receipt=source.receipt, actor=actor, same_labels_as=source.number)
 
 
-def _check_new(item: Round, *, config: dict[str, Any], dataset_sha256: str) -> None:
+def _check_new(source: Run, *, config: dict[str, Any]) -> None:
     """Raise RoundRefused for a run that would only repeat another one, which gives the same weights."""
+    repeated = _run_alike(runs_on_same_examples(source), config=config)
+    if repeated is not None:
+        raise RoundRefused(
+            f"This would be run {repeated.number} once more, with the same result; change a setting, for "
+            "example the seed."
+        )
+
+
+def runs_on_same_examples(source: Run) -> list[Run]:
+    """Return the runs on the source's examples that gave a policy or still may: one query."""
+    alike = source.round.runs.filter(dataset_sha256=source.dataset_sha256)
+    return list(alike.exclude(job__state__in=ENDED_WITHOUT_POLICY).order_by("number"))
+
+
+def run_repeated(source: Run, *, plan: RunPlan, others: Iterable[Run]) -> Run | None:
+    """Return which of the other runs on the same examples the plan would only repeat."""
+    return _run_alike(others, config=further_config(source, plan=plan).as_json())
+
+
+def _run_alike(runs: Iterable[Run], *, config: dict[str, Any]) -> Run | None:
     wanted = _compared(config)
-    others = item.runs.filter(dataset_sha256=dataset_sha256).exclude(job__state__in=ENDED_WITHOUT_POLICY)
-    for run in others:
-        if _compared(run.config) == wanted:
-            raise RoundRefused(
-                f"This would be run {run.number} once more, with the same result; change a setting, for "
-                "example the seed."
-            )
+    return next((run for run in runs if _compared(run.config) == wanted), None)
 
 
 def _compared(config: dict[str, Any]) -> dict[str, Any]:

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import messages
@@ -11,8 +12,10 @@ from training.core.errors import ConfigError
 from training.forms.run import FurtherRunForm
 from training.models import Round, Run
 from training.selectors.estimates import run_estimate
-from training.selectors.round_runs import difference, overlaid_curves
-from training.services.further_runs import RunPlan, further_config, plan_of_run, start_further_runs
+from training.selectors.round_runs import overlaid_curves
+from training.selectors.run_plans import PlannedRun, fault_of, new_plans, planned_runs
+from training.selectors.run_suggestions import Suggestion, suggestions
+from training.services.further_runs import plan_of_run, round_fault, start_further_runs
 from training.services.recipes import plan_warnings
 from training.services.rounds import RoundRefused
 from training.views.evaluation import whole
@@ -20,31 +23,41 @@ from training.views.evaluation import whole
 
 @require_http_methods(["GET", "POST"])
 def run_create(request: HttpRequest, slug: str, number: int) -> HttpResponse:
-    """Further runs on the labels of a round, from the settings of `?from=RUN` or of its newest run."""
+    """Further runs on the labels of a round, from the settings of `?from=RUN` or of its newest run.
+
+    The form begins with what `?try=KEY` suggests; without either it suggests what is new to try.
+    """
     access = study_access(request, slug, Role.LEAD)
     item = get_object_or_404(Round, study=access.study, number=number)
     source = source_of(item, number=request.GET.get("from", ""))
     if source is None or (fault := unreadable(source)):
         messages.error(request, fault if source else f"Round {number} has no run yet; train on it first.")
         return redirect("round-detail", slug, number)
+    if refused := round_fault(item):
+        messages.error(request, refused)
+        return redirect("round-detail", slug, number)
     if request.GET.get("preview"):
         form = FurtherRunForm(request.GET, source=source)
         return render(request, "training/_run_preview.html", preview_of(form, source))
-    form = FurtherRunForm(request.POST or None, source=source)
+    found = suggestions(source)
+    tried = None if request.POST else tried_of(request, found=found)
+    form = FurtherRunForm(request.POST or None, source=source, proposed=tried.values if tried else None)
     if request.method == "POST" and form.is_valid():
         try:
-            started = start_further_runs(source=source, plans=form.plans(), actor=access.user)
+            planned = planned_runs(source, plans=form.plans())
+            started = start_further_runs(source=source, plans=new_plans(planned), actor=access.user)
         except RoundRefused as refusal:
             form.add_error(None, str(refusal))
         else:
-            messages.success(request, started_sentence(started))
+            messages.success(request, started_sentence(started, planned=planned))
             return redirect("round-detail", slug, number)
     context = {
         **access.context("overview"),
         **preview_of(form if form.is_bound else FurtherRunForm(initial_values(form), source=source), source),
         "form": form,  # as it was typed, or without a word about what is not typed yet
+        "suggestions": found,
+        "tried": tried,
         "round": item,
-        "source": source,
     }
     return render(request, "training/run_create.html", context, status=422 if form.errors else 200)
 
@@ -86,30 +99,42 @@ def preview_of(form: FurtherRunForm, source: Run) -> dict[str, Any]:
     except ConfigError:
         plans = []
     if not plans:
-        return {"plans": [], "estimate": None, "warnings": [], "form": form}
+        return {"planned": [], "new": [], "estimate": None, "warnings": [], "form": form, "source": source}
+    planned = planned_runs(source, plans=plans)
+    new = [one for one in planned if one.repeats is None]
+    plans = new_plans(planned)
     recipe = source.round.study.recipe
     epochs = sum(plan.epochs for plan in plans) / len(plans)
     examples = int(source.receipt.get("usable", 0)) + int(source.receipt.get("edits", 0))
     estimate = run_estimate(recipe, examples=examples, epochs=epochs, round=source.round)
     return {
-        "plans": [plan_in_words(source, plan=plan) for plan in plans],
+        "planned": planned,
+        "new": new,
+        "fault": fault_of(source, plans=plans),
         "estimate": estimate,
         "seconds": estimate.times(len(plans)),
         "examples": examples,
         "warnings": plan_warnings([plan.loss for plan in plans], pairs_per_step=plans[0].pairs_per_step),
         "form": form,
+        "source": source,
     }
 
 
-def plan_in_words(source: Run, *, plan: RunPlan) -> str:
-    config = further_config(source, plan=plan).as_json()
-    return difference(Run(config=config, dataset_sha256=source.dataset_sha256), first=source)
+def tried_of(request: HttpRequest, *, found: Sequence[Suggestion]) -> Suggestion | None:
+    """Return the suggestion asked for; the first of them at a first look; None to duplicate a run."""
+    if "try" not in request.GET and "from" not in request.GET:
+        return found[0]
+    return next((one for one in found if one.key == request.GET.get("try")), None)
 
 
-def started_sentence(started: list[Run]) -> str:
+def started_sentence(started: list[Run], *, planned: Sequence[PlannedRun]) -> str:
+    """Return what is queued, and which of what was asked for is left out since a run has been that."""
     if len(started) == 1:
-        return f"Run {started[0].number} is queued; it trains on the same labels."
-    return (
-        f"Runs {started[0].number} to {started[-1].number} are queued; they train one after another on the "
-        "same labels."
-    )
+        said = f"Run {started[0].number} is queued; it trains on the same labels."
+    else:
+        said = (
+            f"Runs {started[0].number} to {started[-1].number} are queued; they train one after another on "
+            "the same labels."
+        )
+    repeated = [f"run {one.repeats.number}" for one in planned if one.repeats is not None]
+    return f"{said} Left out, since they are there already: {', '.join(repeated)}." if repeated else said
