@@ -19,6 +19,18 @@ LONGEST_RATIONALE = 10_000
 PERCENT = [MinValueValidator(0), MaxValueValidator(90)]
 
 
+class ActForm(forms.Form):
+    """What every act says of itself: the client id of its form, so that a copy of it is known."""
+
+    client_id = forms.UUIDField(required=False)
+
+
+class UndoForm(ActForm):
+    """An undo, under a client id of its own; `pair` is what the person saw as their last."""
+
+    pair = forms.IntegerField(required=False, min_value=1, max_value=2**63 - 1)
+
+
 class VerdictForm(forms.Form):
     """What somebody says of a pair, in terms of the screen."""
 
@@ -164,7 +176,7 @@ class RoleForm(forms.Form):
     role = forms.ChoiceField(choices=Role.choices)
 
 
-class FlagForm(forms.Form):
+class FlagForm(ActForm):
     reason = forms.ChoiceField(
         label="What is wrong?",
         choices=Flag.Reason.choices,

@@ -5,7 +5,16 @@ structure.
 """
 
 from annotate.models.audit import AuditEntry
-from annotate.models.labelling import Draft, Lease, Preference, PreferenceRevision, Side, Skip, Verdict
+from annotate.models.labelling import (
+    Draft,
+    Lease,
+    Preference,
+    PreferenceRevision,
+    Side,
+    Skip,
+    Undo,
+    Verdict,
+)
 from annotate.models.pairs import Pair, Prompt, Response, Split
 from annotate.models.quality import Flag, KnownAnswer, Resolution
 from annotate.models.queue import AnnotatorProgress, QueueCursor
@@ -34,6 +43,7 @@ __all__ = [
     "Skip",
     "Split",
     "Study",
+    "Undo",
     "User",
     "Verdict",
 ]

@@ -133,6 +133,7 @@ class Skip(models.Model):
     shown_left = models.CharField(
         max_length=1, choices=Side.choices, blank=True, help_text="Empty when it was not held."
     )
+    client_id = models.UUIDField(null=True, blank=True, help_text="That of the form which was passed on.")
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -142,6 +143,28 @@ class Skip(models.Model):
 
     def __str__(self) -> str:
         return f"{self.pair} skipped by {self.annotator}"
+
+
+class Undo(models.Model):
+    """A label or skip that was taken back: by which request, and which one, so that neither counts again."""
+
+    pair = models.ForeignKey(Pair, on_delete=models.CASCADE, related_name="undos")
+    annotator = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    client_id = models.UUIDField(
+        default=uuid.uuid4,
+        unique=True,
+        help_text="Made by the browser; the same undo sent again carries the same one.",
+    )
+    act_id = models.UUIDField(
+        null=True,
+        blank=True,
+        db_index=True,
+        help_text="The client id of the label or skip; a copy of it that comes late is refused.",
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"{self.pair} taken back by {self.annotator}"
 
 
 class Draft(models.Model):

@@ -1,14 +1,16 @@
 """Telling the lead that something is wrong with a pair; and taking pairs back that were passed on."""
 
+import uuid
 from datetime import timedelta
 
 from django.utils import timezone
 
 from annotate.errors import LabelRefused
 from annotate.gate import write_transaction
-from annotate.models import Flag, Lease, Pair, Preference, Side, Skip, User
+from annotate.models import Flag, Lease, Pair, Preference, Side, Skip, Undo, User
+from annotate.prepared import insert
 from annotate.services.locks import lock_annotator, lock_pairs, lock_queue
-from annotate.services.preferences import skip_pair
+from annotate.services.preferences import refuse_if_taken_back, skip_pair
 from annotate.services.queue import (
     LEASES_PER_ANNOTATOR,
     PAIR_PARTS,
@@ -21,14 +23,23 @@ from annotate.services.slots import give_slot_back
 LONGEST_NOTE = 2_000
 
 
-def flag_pair(*, pair: Pair, annotator: User, reason: Flag.Reason, note: str = "") -> Flag:
+def flag_pair(
+    *,
+    pair: Pair,
+    annotator: User,
+    reason: Flag.Reason,
+    note: str = "",
+    client_id: uuid.UUID | None = None,
+) -> Flag:
     """Flag a pair; unless this person has labelled it, they pass on it too. Again: reason and note change.
 
-    Raises LabelRefused when the pair is neither held, labelled nor skipped by them, or a lead has dealt with
-    their flag already.
+    `client_id`, the form's, tells a copy that arrives after the flag was undone. Raises LabelRefused for such
+    a copy, when the pair is neither held, labelled nor skipped by them, or a lead has dealt with their flag
+    already.
     """
     with write_transaction():
         lock_annotator(annotator)
+        refuse_if_taken_back(client_id)
         mine = {"pair": pair, "annotator": annotator}
         is_labelled = Preference.objects.filter(**mine).exists()
         seen = is_labelled or Lease.objects.filter(**mine).exists() or Skip.objects.filter(**mine).exists()
@@ -40,7 +51,7 @@ def flag_pair(*, pair: Pair, annotator: User, reason: Flag.Reason, note: str = "
         flag.reason, flag.note = reason, note.strip()[:LONGEST_NOTE]
         flag.save()
         if not is_labelled:
-            skip_pair(pair=pair, annotator=annotator)
+            skip_pair(pair=pair, annotator=annotator, client_id=client_id)
         return flag
 
 
@@ -65,6 +76,7 @@ def take_skipped_pair_back(*, pair: Pair, annotator: User) -> LeasedPair:
         lock_pairs(Pair.objects.filter(pk__in={pair.pk, *(lease.pair_id for lease in held)}))
         pair = Pair.objects.select_related("study", *PAIR_PARTS).get(pk=pair.pk)
         skip = _freed_skip(pair, annotator=annotator)
+        insert(Undo(pair=pair, annotator=annotator, act_id=skip.client_id))
         skip.delete()
         withdraw_flag(pair=pair, annotator=annotator)
         for lease in held[LEASES_PER_ANNOTATOR - 1 :]:

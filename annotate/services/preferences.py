@@ -1,17 +1,13 @@
-"""Recording, correcting and taking back one annotator's verdicts. Each is one short transaction."""
+"""Recording and correcting one annotator's verdicts, and passing on pairs. Each is one short transaction."""
 
 import uuid
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 
 from django.db import IntegrityError, connection
-from django.utils import timezone
 
 from annotate.errors import AlreadyLabelled, LabelRefused, VerdictNotAllowed
 from annotate.gate import write_transaction
 from annotate.models import (
-    Draft,
-    Flag,
     Lease,
     Pair,
     Preference,
@@ -19,25 +15,26 @@ from annotate.models import (
     Side,
     Skip,
     Study,
+    Undo,
     User,
     Verdict,
 )
 from annotate.prepared import insert, prepare
 from annotate.services.editing import Edit, store_edit
-from annotate.services.locks import lock_annotator, lock_pair, lock_pairs, lock_queue
+from annotate.services.locks import lock_annotator, lock_pair, lock_queue
 from annotate.services.progress import add_labels
 from annotate.services.queue import (
-    LEASES_PER_ANNOTATOR,
-    PAIR_PARTS,
     LeasedPair,
     act_and_lease_next,
-    hold_pair,
     take_free_slot,
 )
 from annotate.services.slots import give_slot_back
 
 LONGEST_DURATION_MS = 24 * 3600 * 1000
-_DROP_LEASE = f"DELETE FROM {Lease._meta.db_table} WHERE pair_id = %s AND annotator_id = %s"
+_DROP_LEASE = f"""
+DELETE FROM {Lease._meta.db_table} WHERE pair_id = %s AND annotator_id = %s
+AND NOT EXISTS (SELECT 1 FROM {Undo._meta.db_table} WHERE act_id = %s)
+"""
 _label_on = prepare(lambda pair, annotator: Preference.objects.filter(pair_id=pair, annotator_id=annotator))
 
 
@@ -72,9 +69,9 @@ def record_preference(
     """Record a verdict, in terms of the pair's stored responses; the lease's slot becomes the preference's.
 
     The same `client_id` again is the same judgement: nothing happens, or, where it says something else, it
-    is corrected. Without a lease (it ran out) the label is taken as long as a slot of the pair is free.
-    `shown_left` is what the person saw; it defaults to the lease's side. Raises LabelRefused with a
-    sentence when the label cannot be taken.
+    is corrected; once it has been taken back it is refused. Without a lease (it ran out) the label is taken
+    as long as a slot of the pair is free. `shown_left` is what the person saw; it defaults to the lease's
+    side. Raises LabelRefused with a sentence when the label cannot be taken.
     """
     judgement = Judgement(verdict, client_id, shown_left, duration_ms, strength, rationale, edit)
     with write_transaction():
@@ -94,20 +91,29 @@ def record_and_lease_next(
     )
 
 
-def skip_pair(*, pair: Pair, annotator: User) -> None:
-    """Pass on a pair: unless undone, it never comes back to this annotator, and others may have it."""
+def skip_pair(*, pair: Pair, annotator: User, client_id: uuid.UUID | None = None) -> None:
+    """Pass on a pair: unless undone, it never comes back to this annotator, and others may have it.
+
+    Again it changes nothing; `client_id`, the form's, tells a copy that arrives after the skip was undone.
+    Raises LabelRefused for such a copy, and when the pair is labelled.
+    """
     with write_transaction():
         lock_annotator(annotator)
         lock_queue(pair.study_id)
-        _skip(pair, annotator=annotator)
+        _skip(pair, annotator=annotator, client_id=client_id)
 
 
 def skip_and_lease_next(
-    *, pair: Pair, annotator: User, study: Study, beyond: int | None = None
+    *,
+    pair: Pair,
+    annotator: User,
+    study: Study,
+    client_id: uuid.UUID | None = None,
+    beyond: int | None = None,
 ) -> LeasedPair | None:
     """Pass on a pair as `skip_pair` does and hold the next one, in one transaction."""
     _, leased = act_and_lease_next(
-        lambda: _skip(pair, annotator=annotator),
+        lambda: _skip(pair, annotator=annotator, client_id=client_id),
         study=study,
         annotator=annotator,
         beyond=beyond,
@@ -139,30 +145,6 @@ def change_preference(
         return _correct(preference, pair=pair, said=_Said(verdict, strength, rationale, edit))
 
 
-def undo_preference(*, study: Study, annotator: User) -> LeasedPair:
-    """Take back the annotator's latest label or skip in the study and hold its pair again, sides as before.
-
-    Raises LabelRefused when there is nothing to take back, when the label's round is frozen, or when a
-    colleague has taken the slot of a skipped pair meanwhile.
-    """
-    with write_transaction():
-        lock_annotator(annotator)
-        last = _latest_act(study=study, annotator=annotator)
-        if last is None:
-            raise LabelRefused("There is nothing to undo.")
-        lock_queue(study.pk)
-        held = list(Lease.objects.filter(annotator=annotator, pair__study=study).order_by("created_at", "pk"))
-        lock_pairs(Pair.objects.filter(pk__in={last.pair_id, *(lease.pair_id for lease in held)}))
-        pair = Pair.objects.select_related("study", *PAIR_PARTS).get(pk=last.pair_id)
-        _check_undoable(pair, last=last)
-        left_side = _take_back(last)
-        _keep_within_limit(held)
-        acquired_at = _before(held[0].created_at if held else timezone.now())
-        return hold_pair(
-            pair=pair, annotator=annotator, study=pair.study, left_side=left_side, acquired_at=acquired_at
-        )
-
-
 def _record(judgement: Judgement, *, pair: Pair, annotator: User) -> Preference:
     """Record a judgement within the caller's transaction, which has locked the annotator."""
     said = _Said(judgement.verdict, judgement.strength, judgement.rationale, judgement.edit)
@@ -176,27 +158,35 @@ def _record(judgement: Judgement, *, pair: Pair, annotator: User) -> Preference:
         pair=pair,
         annotator=annotator,
         client_id=judgement.client_id,
-        shown_left=_turn_lease_into_slot(pair=pair, annotator=annotator, shown_left=judgement.shown_left),
+        shown_left=_turn_lease_into_slot(judgement, pair=pair, annotator=annotator),
         duration_ms=duration_ms and min(duration_ms, LONGEST_DURATION_MS),
         guidelines_version=pair.study.guidelines_version,
         simulated_rule=annotator.simulated_rule,
     )
     _say(said, preference=preference, pair=pair)
     _insert(preference)
-    _keep_revision(preference, action=PreferenceRevision.Action.RECORDED)
+    keep_revision(preference, action=PreferenceRevision.Action.RECORDED)
     if pair.purpose != Pair.Purpose.PRACTICE:
         add_labels(1, study_id=pair.study_id, annotator=annotator)
     return preference
 
 
-def _skip(pair: Pair, *, annotator: User) -> None:
+def refuse_if_taken_back(client_id: uuid.UUID | None) -> None:
+    """Raise LabelRefused for a late copy of a form: the person has undone what it did."""
+    if client_id is not None and Undo.objects.filter(act_id=client_id).exists():
+        raise LabelRefused("You have taken this back already; reload the page to judge the pair anew.")
+
+
+def _skip(pair: Pair, *, annotator: User, client_id: uuid.UUID | None) -> None:
     """Skip a pair within the caller's transaction, which has locked the annotator and the queue."""
+    refuse_if_taken_back(client_id)
     lock_pair(pair.pk)
     if Preference.objects.filter(pair=pair, annotator=annotator).exists():
         raise AlreadyLabelled("You have labelled this pair already; that label stands. Undo it to change it.")
     lease = Lease.objects.filter(pair=pair, annotator=annotator).first()
     shown_left = lease.left_side if lease else ""
-    Skip.objects.get_or_create(pair=pair, annotator=annotator, defaults={"shown_left": shown_left})
+    defaults = {"shown_left": shown_left, "client_id": client_id}
+    Skip.objects.get_or_create(pair=pair, annotator=annotator, defaults=defaults)
     if lease is not None:
         lease.delete()
         give_slot_back(pair.pk)
@@ -248,7 +238,7 @@ def _correct(preference: Preference, *, pair: Pair, said: _Said) -> Preference:
     if _say(said, preference=preference, pair=pair):
         _check_open(pair, verdict=said.verdict)
         preference.save()
-        _keep_revision(preference, action=PreferenceRevision.Action.CHANGED)
+        keep_revision(preference, action=PreferenceRevision.Action.CHANGED)
     return preference
 
 
@@ -267,15 +257,19 @@ def _insert(preference: Preference) -> None:
         raise LabelRefused("This form belongs to another pair or person; reload the page.") from None
 
 
-def _turn_lease_into_slot(*, pair: Pair, annotator: User, shown_left: Side | None) -> Side:
+def _turn_lease_into_slot(judgement: Judgement, *, pair: Pair, annotator: User) -> Side:
     """Make sure that one slot of the pair is this annotator's; return the side that stood on the left."""
+    shown_left = judgement.shown_left
     if shown_left is None:
         leases = Lease.objects.filter(pair=pair, annotator=annotator)
         held = leases.values_list("left_side", flat=True).first()
         if held is None:
             raise LabelRefused("This pair is not held by you; open the labelling page to get your next one.")
         shown_left = Side(held)
-    if not _drop_lease(pair_id=pair.pk, annotator_id=annotator.pk) and not take_free_slot(pair.pk):
+    if _drop_lease(pair_id=pair.pk, annotator_id=annotator.pk, client_id=judgement.client_id):
+        return shown_left
+    refuse_if_taken_back(judgement.client_id)
+    if not take_free_slot(pair.pk):
         raise LabelRefused(
             "Your hold on this pair ran out and a colleague has it now. Your label was not taken; "
             "here is your next pair."
@@ -283,66 +277,16 @@ def _turn_lease_into_slot(*, pair: Pair, annotator: User, shown_left: Side | Non
     return shown_left
 
 
-def _drop_lease(*, pair_id: int, annotator_id: int) -> bool:
+def _drop_lease(*, pair_id: int, annotator_id: int, client_id: uuid.UUID) -> bool:
+    """Delete the lease, unless the form has been taken back: one statement, since every label needs it."""
+    act_id = Undo._meta.get_field("act_id").get_db_prep_value(client_id, connection)
     with connection.cursor() as cursor:
-        cursor.execute(_DROP_LEASE, [pair_id, annotator_id])
+        cursor.execute(_DROP_LEASE, [pair_id, annotator_id, act_id])
         return bool(cursor.rowcount)
 
 
-def _latest_act(*, study: Study, annotator: User) -> Preference | Skip | None:
-    mine = {"pair__study": study, "annotator": annotator}
-    label = Preference.objects.filter(**mine).order_by("-created_at", "-pk").first()
-    skip = Skip.objects.filter(**mine).order_by("-created_at", "-pk").first()
-    if label is None or skip is None:
-        return label or skip
-    return label if label.created_at >= skip.created_at else skip
-
-
-def _check_undoable(pair: Pair, *, last: Preference | Skip) -> None:
-    if pair.state != Pair.State.OPEN or pair.study.state == Study.State.CLOSED:
-        raise LabelRefused("The labels of that round are frozen; what you did last stays as it is.")
-    if isinstance(last, Skip) and not take_free_slot(pair.pk):
-        raise LabelRefused("A colleague has taken the pair that you skipped; there is nothing to bring back.")
-
-
-def _take_back(last: Preference | Skip) -> Side | None:
-    mine = {"pair_id": last.pair_id, "annotator_id": last.annotator_id}
-    if isinstance(last, Preference):
-        _keep_revision(last, action=PreferenceRevision.Action.UNDONE)
-        if texts := _texts_as_shown(last):
-            defaults = {"content": texts}
-            Draft.objects.update_or_create(
-                pair_id=last.pair_id, annotator_id=last.annotator_id, defaults=defaults
-            )
-    Flag.objects.filter(**mine, resolved_at__isnull=True).delete()
-    last.delete()
-    if isinstance(last, Preference) and last.pair.purpose != Pair.Purpose.PRACTICE:
-        add_labels(-1, study_id=last.pair.study_id, annotator=last.annotator)
-    return Side(last.shown_left) if last.shown_left else None
-
-
-def _texts_as_shown(preference: Preference) -> dict[str, str]:
-    """Return what a person wrote, so that taking a label back loses none of it."""
-    texts = {"rationale": preference.rationale} if preference.rationale else {}
-    if preference.edited_response is not None:
-        is_left = preference.edited_side == preference.shown_left
-        texts["edit_side"] = "left" if is_left else "right"
-        texts["edit_text"] = preference.edited_response.text
-    return texts
-
-
-def _keep_within_limit(held: list[Lease]) -> None:
-    """Make room for the pair that comes back: the newest leases go, the pair on the screen stays."""
-    for lease in held[LEASES_PER_ANNOTATOR - 1 :]:
-        lease.delete()
-        give_slot_back(lease.pair_id)
-
-
-def _before(moment: datetime) -> datetime:
-    return moment - timedelta(microseconds=1)
-
-
-def _keep_revision(preference: Preference, *, action: PreferenceRevision.Action) -> None:
+def keep_revision(preference: Preference, *, action: PreferenceRevision.Action) -> None:
+    """Write down what a preference says and what becomes of it."""
     insert(
         PreferenceRevision(
             pair_id=preference.pair_id,

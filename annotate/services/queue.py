@@ -107,6 +107,13 @@ def act_and_lease_next(
     return done, _insist(turn, study=study, annotator=annotator, beyond=beyond)
 
 
+def renew(lease: Lease, *, study: Study) -> LeasedPair:
+    """Show a held pair: its time starts anew, also when it had run out and nobody had taken the slot."""
+    lease.expires_at = timezone.now() + timedelta(seconds=study.lease_seconds)
+    lease.save(update_fields=["expires_at"])
+    return LeasedPair(pair=lease.pair, left_side=Side(lease.left_side), expires_at=lease.expires_at)
+
+
 def renew_leases(*, study: Study, annotator: User) -> dict[int, datetime]:
     """Start the time of every pair that the annotator holds anew; returns when each runs out."""
     expires_at = timezone.now() + timedelta(seconds=study.lease_seconds)
@@ -171,13 +178,6 @@ def take_free_slot(pair_id: int) -> bool:
     return lease is not None
 
 
-def _renew(lease: Lease, *, study: Study) -> LeasedPair:
-    """Showing a pair starts its time anew, also when it had run out and nobody had taken the slot."""
-    lease.expires_at = timezone.now() + timedelta(seconds=study.lease_seconds)
-    lease.save(update_fields=["expires_at"])
-    return LeasedPair(pair=lease.pair, left_side=Side(lease.left_side), expires_at=lease.expires_at)
-
-
 def _take_turn(*, study: Study, annotator: User, beyond: int | None) -> _Turn:
     if study.state != Study.State.ACTIVE:
         return _Turn(None)
@@ -194,7 +194,7 @@ def _turn(*, study: Study, annotator: User, beyond: int | None) -> _Turn:
     held = _leases_held(study=study.pk, annotator=annotator.pk)
     waiting = [lease for lease in held if lease.pair_id != beyond]
     if waiting:
-        return _Turn(_renew(waiting[0], study=study))
+        return _Turn(renew(waiting[0], study=study))
     if len(held) >= LEASES_PER_ANNOTATOR:
         return _Turn(None)
     lock_queue(study.pk, shared=True)

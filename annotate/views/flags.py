@@ -25,9 +25,10 @@ def label_flag(request: HttpRequest, slug: str, pair_id: int) -> HttpResponse:
     if not form.is_valid():
         sentence = next(iter(form.errors.values()))[0]
         return answer(request, access, problem=str(sentence), status=400)
-    reason, note = Flag.Reason(form.cleaned_data["reason"]), form.cleaned_data["note"]
+    said = form.cleaned_data
+    reason, note, client_id = Flag.Reason(said["reason"]), said["note"], said["client_id"]
     try:
-        flag_pair(pair=pair, annotator=access.user, reason=reason, note=note)
+        flag_pair(pair=pair, annotator=access.user, reason=reason, note=note, client_id=client_id)
     except LabelRefused as refusal:
         return answer(request, access, problem=str(refusal), status=409)
     return answer(request, access, done="Flagged")

@@ -15,7 +15,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from annotate.access import StudyAccess, pair_or_404, study_access
 from annotate.errors import LabelRefused
-from annotate.forms import JudgementForm, stored_edit, stored_verdict
+from annotate.forms import ActForm, JudgementForm, UndoForm, stored_edit, stored_verdict
 from annotate.gate import one_at_a_time
 from annotate.key_map import key_help, keys_of
 from annotate.markdown import render_markdown
@@ -30,15 +30,16 @@ from annotate.services.preferences import (
     record_preference,
     skip_and_lease_next,
     skip_pair,
-    undo_preference,
 )
 from annotate.services.profiles import guidelines_read
 from annotate.services.queue import LeasedPair, lease_next_pair
 from annotate.services.sides import side_of_token
+from annotate.services.undo import undo_preference
 from annotate.views.practice import practice_answer
 
 LABELLERS = (Role.ANNOTATOR, Role.LEAD)
 STOP_POLLING = 286
+INCOMPLETE = "The request is incomplete; reload the page and try again."
 
 
 @require_GET
@@ -97,8 +98,11 @@ def label_skip(request: HttpRequest, slug: str, pair_id: int) -> HttpResponse:
     """Pass on a pair; the answer is the next one."""
     access = study_access(request, slug, *LABELLERS)
     pair = pair_or_404(pair_id, access=access)
+    form = ActForm(request.POST)
+    if not form.is_valid():
+        return answer(request, access, problem=INCOMPLETE, status=400)
     try:
-        leased = _skip(pair, access=access, request=request)
+        leased = _skip(pair, client_id=form.cleaned_data["client_id"], access=access, request=request)
     except LabelRefused as refusal:
         return answer(request, access, problem=str(refusal), status=409)
     return _done(request, access, leased, done="Skipped")
@@ -107,16 +111,27 @@ def label_skip(request: HttpRequest, slug: str, pair_id: int) -> HttpResponse:
 @require_POST
 @one_at_a_time
 def label_undo(request: HttpRequest, slug: str) -> HttpResponse:
-    """Take back the last label or skip; the answer is its pair, on the same sides."""
+    """Take back the last label or skip; the answer is its pair, on the same sides.
+
+    Sent again it takes back nothing more and has the same answer; see `undo_preference`.
+    """
     access = study_access(request, slug, *LABELLERS)
+    form = UndoForm(request.POST)
+    if not form.is_valid():
+        return answer(request, access, problem=INCOMPLETE, status=400)
+    client_id = form.cleaned_data["client_id"] or uuid.uuid4()
+    pair_id = form.cleaned_data["pair"]
     try:
-        leased = undo_preference(study=access.study, annotator=access.user)
+        leased = undo_preference(
+            study=access.study, annotator=access.user, client_id=client_id, pair_id=pair_id
+        )
     except LabelRefused as refusal:
         return answer(request, access, problem=str(refusal), status=409)
     if not request.htmx:  # type: ignore[attr-defined]
         messages.info(request, "Taken back; here is the pair again.")
         return redirect("label", slug)
-    return _fragment(request, _stage(access, leased) | {"draft_json": _draft_json(access, leased)})
+    draft_json = _draft_json(access, leased) if leased else ""
+    return _fragment(request, _stage(access, leased) | {"draft_json": draft_json})
 
 
 def _judgement(form: JudgementForm, *, left_side: Side) -> Judgement:
@@ -142,11 +157,15 @@ def _record(
     )
 
 
-def _skip(pair: Pair, *, access: StudyAccess, request: HttpRequest) -> LeasedPair | None:
+def _skip(
+    pair: Pair, *, client_id: uuid.UUID | None, access: StudyAccess, request: HttpRequest
+) -> LeasedPair | None:
     if not request.htmx:  # type: ignore[attr-defined]
-        skip_pair(pair=pair, annotator=access.user)
+        skip_pair(pair=pair, annotator=access.user, client_id=client_id)
         return None
-    return skip_and_lease_next(pair=pair, annotator=access.user, study=access.study, beyond=_ahead(request))
+    return skip_and_lease_next(
+        pair=pair, annotator=access.user, study=access.study, client_id=client_id, beyond=_ahead(request)
+    )
 
 
 def answer(
@@ -196,6 +215,7 @@ def _around(access: StudyAccess, leased: LeasedPair | None) -> dict[str, object]
     read = guidelines_read(user=access.user, study=access.study)
     return {
         "trail": trail_of(study=access.study, annotator=access.user),
+        "undo_id": uuid.uuid4(),
         "draft_json": _draft_json(access, leased) if leased else "",
         "guidelines_are_new": read != access.study.guidelines_version,
         "guidelines_changed": read is not None and read < access.study.guidelines_version,

@@ -7,6 +7,7 @@ import threading
 import uuid
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
@@ -21,7 +22,6 @@ from annotate.services.preferences import (
     record_and_lease_next,
     record_preference,
     skip_pair,
-    undo_preference,
 )
 from annotate.services.queue import act_and_lease_next, lease_next_pair, release_expired_leases, release_lease
 from tests.support.labelling import (
@@ -32,6 +32,7 @@ from tests.support.labelling import (
     make_pairs,
     make_study,
     next_pair,
+    undo,
 )
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -84,7 +85,7 @@ def label_until_empty(study: Study, annotator: User, *, seed: int) -> None:
             except LabelRefused:
                 break
         if chance.random() < 0.1:
-            undo_preference(study=study, annotator=annotator)
+            undo(study, annotator)
 
 
 def test_every_pair_gets_exactly_the_labels_it_wants_from_different_people() -> None:
@@ -170,6 +171,49 @@ def test_many_tabs_of_one_annotator_hold_no_more_than_two_pairs_and_label_once()
     assert_slots_add_up(study)
 
 
+def test_an_undo_that_arrives_many_times_at_once_takes_one_label_back() -> None:
+    study = make_study(labels_per_pair=2)
+    make_pairs(study, 10)
+    ana = make_annotator(study)
+    for _ in range(8):
+        label(next_pair(study, ana).pair, ana)
+    for left in range(7, -1, -1):
+        client_id = uuid.uuid4()
+        shown: list[Pair] = []
+
+        def arrive(client_id: uuid.UUID = client_id, shown: list[Pair] = shown) -> None:
+            shown.append(undo(study, ana, client_id=client_id).pair)
+
+        at_once(*[arrive] * 4)
+        assert len(shown) == 4
+        assert len(set(shown)) == 1
+        assert Preference.objects.count() == left
+        assert not Preference.objects.filter(pair=shown[0]).exists()
+    assert_slots_add_up(study)
+
+
+def test_an_undo_and_late_copies_of_its_label_at_once_end_without_the_label() -> None:
+    study = make_study(labels_per_pair=2)
+    make_pairs(study, 6)
+    ana = make_annotator(study)
+    for number in range(6):
+        leased, client_id = next_pair(study, ana), uuid.uuid4()
+        judgement = Judgement(Verdict.A, client_id, shown_left=leased.left_side)
+
+        def submit(judgement: Judgement = judgement, pair: Pair = leased.pair) -> None:
+            with suppress(LabelRefused):
+                record_and_lease_next(judgement, pair=pair, annotator=ana, study=study)
+
+        def take_back() -> None:
+            undo(study, ana)
+
+        submit()
+        at_once(submit, take_back, submit)
+        assert Preference.objects.count() == number
+        label(leased.pair, ana, side=leased.left_side)
+    assert_slots_add_up(study)
+
+
 def test_freezing_while_people_label_leaves_no_label_behind_the_freeze() -> None:
     study = make_study()
     Study.objects.update(repeat_share=0)  # a repeat belongs to no round and is not frozen with one
@@ -217,7 +261,7 @@ def test_skips_undos_and_expiry_at_once_keep_the_slots_right() -> None:
                         pair=leased.pair, annotator=annotator, verdict=Verdict.TIE, client_id=uuid.uuid4()
                     )
                 if chance.random() < 0.5:
-                    undo_preference(study=study, annotator=annotator)
+                    undo(study, annotator)
             except LabelRefused:
                 continue
 

@@ -14,7 +14,7 @@ from annotate.models import Draft, Flag, Lease, Pair, Preference, Skip, Study, U
 from annotate.services.drafts import save_draft
 from annotate.services.flags import flag_pair, take_skipped_pair_back
 from annotate.services.pairs import freeze_batch
-from annotate.services.preferences import skip_pair, undo_preference
+from annotate.services.preferences import skip_pair
 from tests.support.labelling import (
     assert_slots_add_up,
     label,
@@ -24,6 +24,7 @@ from tests.support.labelling import (
     make_prompt,
     make_study,
     next_pair,
+    undo,
 )
 from tests.support.people import client_of, judge_url, judgement, shown_pair
 
@@ -161,7 +162,7 @@ def test_undoing_a_flag_takes_flag_and_skip_back(study: Study, ana: User) -> Non
     pair = make_pair(study)
     next_pair(study, ana)
     flag_pair(pair=pair, annotator=ana, reason=Flag.Reason.BROKEN)
-    assert undo_preference(study=study, annotator=ana).pair == pair
+    assert undo(study, ana).pair == pair
     assert not Flag.objects.exists()
     assert not Skip.objects.exists()
     assert_slots_add_up(study)

@@ -12,8 +12,8 @@ from annotate.errors import LabelRefused
 from annotate.models import Pair, Preference, PreferenceRevision, Response, Side, Study, User, Verdict
 from annotate.services.editing import LONGEST_EDIT, Edit, store_edit
 from annotate.services.pairs import freeze_batch
-from annotate.services.preferences import change_preference, record_preference, undo_preference
-from tests.support.labelling import label, make_annotator, make_pair, make_study, next_pair
+from annotate.services.preferences import change_preference, record_preference
+from tests.support.labelling import label, make_annotator, make_pair, make_study, next_pair, undo
 
 pytestmark = pytest.mark.django_db
 
@@ -129,6 +129,6 @@ def test_undo_keeps_what_was_written_as_a_draft(study: Study, pair: Pair, ana: U
     record(
         pair, ana, shown_left=leased.left_side, rationale="why", edit=Edit(side=Side.B, text="better words")
     )
-    undo_preference(study=study, annotator=ana)
+    undo(study, ana)
     side = "left" if leased.left_side == Side.B else "right"
     assert pair.drafts.get().content == {"rationale": "why", "edit_side": side, "edit_text": "better words"}

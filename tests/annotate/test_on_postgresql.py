@@ -15,6 +15,7 @@ TESTS = [
     "test_queue_growth.py",
     "test_complaints_queue.py",
     "test_preferences.py",
+    "test_undo.py",
     "test_concurrency.py",
     "test_checks.py",
     "test_invites.py",

@@ -1,4 +1,4 @@
-"""Recording, correcting and undoing labels."""
+"""Recording and correcting labels, and passing on pairs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from annotate.errors import AlreadyLabelled, LabelRefused, VerdictNotAllowed
 from annotate.models import Lease, Pair, Preference, PreferenceRevision, Side, Skip, Study, Verdict
 from annotate.services.pairs import freeze_batch
-from annotate.services.preferences import record_preference, skip_pair, undo_preference
-from annotate.services.queue import lease_next_pair, release_lease
+from annotate.services.preferences import record_preference, skip_and_lease_next, skip_pair
+from annotate.services.queue import release_lease
 from tests.support.labelling import (
     assert_slots_add_up,
     label,
@@ -167,87 +167,6 @@ def test_a_simulated_annotators_label_says_so() -> None:
     assert PreferenceRevision.objects.get().simulated_rule == "shorter"
 
 
-def test_undo_brings_the_pair_back_first_and_with_the_same_sides() -> None:
-    study = make_study()
-    make_pairs(study, 4)
-    ana = make_annotator(study)
-    first = next_pair(study, ana)
-    next_pair(study, ana, beyond=first.pair.pk)
-    label(first.pair, ana, side=first.left_side)
-    second = next_pair(study, ana)
-    next_pair(study, ana, beyond=second.pair.pk)
-    back = undo_preference(study=study, annotator=ana)
-    assert (back.pair, back.left_side) == (first.pair, first.left_side)
-    assert next_pair(study, ana).pair == first.pair
-    assert next_pair(study, ana, beyond=first.pair.pk).pair == second.pair
-    assert Lease.objects.filter(annotator=ana).count() == 2
-    assert not Preference.objects.exists()
-    assert_slots_add_up(study)
-
-
-def test_undo_goes_back_step_by_step() -> None:
-    study = make_study()
-    make_pairs(study, 5)
-    ana = make_annotator(study)
-    done = []
-    for _ in range(3):
-        leased = next_pair(study, ana)
-        label(leased.pair, ana, side=leased.left_side)
-        done.append(leased.pair)
-    assert [undo_preference(study=study, annotator=ana).pair for _ in range(3)] == done[::-1]
-    with pytest.raises(LabelRefused, match="nothing to undo"):
-        undo_preference(study=study, annotator=ana)
-    assert next_pair(study, ana).pair == done[0]
-    assert_slots_add_up(study)
-
-
-def test_an_undone_label_stays_in_the_revisions() -> None:
-    study = make_study()
-    ana = make_annotator(study)
-    label(make_pair(study), ana, Verdict.TIE)
-    undo_preference(study=study, annotator=ana)
-    assert list(PreferenceRevision.objects.values_list("verdict", "action")) == [
-        ("tie", "recorded"),
-        ("tie", "undone"),
-    ]
-
-
-def test_undo_takes_back_a_skip_made_by_mistake() -> None:
-    study = make_study()
-    make_pairs(study, 2)
-    ana = make_annotator(study)
-    leased = next_pair(study, ana)
-    skip_pair(pair=leased.pair, annotator=ana)
-    back = undo_preference(study=study, annotator=ana)
-    assert (back.pair, back.left_side) == (leased.pair, leased.left_side)
-    assert not Skip.objects.exists()
-    assert_slots_add_up(study)
-
-
-def test_a_skip_whose_pair_a_colleague_has_cannot_be_taken_back() -> None:
-    study = make_study()
-    pair = make_pair(study)
-    ana = make_annotator(study)
-    next_pair(study, ana)
-    skip_pair(pair=pair, annotator=ana)
-    next_pair(study, make_annotator(study, "ben"))
-    with pytest.raises(LabelRefused, match="A colleague has taken"):
-        undo_preference(study=study, annotator=ana)
-    assert Skip.objects.exists()
-    assert lease_next_pair(study=study, annotator=ana) is None
-    assert_slots_add_up(study)
-
-
-def test_a_frozen_label_cannot_be_undone() -> None:
-    study = make_study()
-    ana = make_annotator(study)
-    label(make_pair(study), ana)
-    freeze_batch(study=study, batch=1)
-    with pytest.raises(LabelRefused, match="frozen"):
-        undo_preference(study=study, annotator=ana)
-    assert Preference.objects.count() == 1
-
-
 def test_a_labelled_pair_cannot_be_skipped() -> None:
     study = make_study()
     pair = make_pair(study)
@@ -255,4 +174,18 @@ def test_a_labelled_pair_cannot_be_skipped() -> None:
     label(pair, ana)
     with pytest.raises(AlreadyLabelled):
         skip_pair(pair=pair, annotator=ana)
+    assert_slots_add_up(study)
+
+
+def test_a_skip_that_arrives_again_does_nothing_more() -> None:
+    study = make_study(labels_per_pair=2)
+    make_pairs(study, 3)
+    ana, client_id = make_annotator(study), uuid.uuid4()
+    pair = next_pair(study, ana).pair
+    for _ in range(2):
+        after = skip_and_lease_next(pair=pair, annotator=ana, study=study, client_id=client_id)
+        assert after is not None
+        assert after.pair != pair
+    assert Skip.objects.get().pair == pair
+    assert Lease.objects.get().pair == after.pair
     assert_slots_add_up(study)

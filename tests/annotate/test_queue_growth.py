@@ -23,7 +23,7 @@ from annotate.models import (
     Verdict,
 )
 from annotate.services.claimable import claimable_pairs
-from annotate.services.preferences import record_preference, skip_pair, undo_preference
+from annotate.services.preferences import record_preference, skip_pair
 from annotate.services.queue import lease_next_pair, release_expired_leases, renew_leases
 from annotate.services.search import _FIRST, COUNT_LIMIT, figures_of, first_waiting
 from annotate.services.slots import place_of_new_pair, put_beyond_cursors
@@ -36,6 +36,7 @@ from tests.support.labelling import (
     make_pairs,
     make_study,
     next_pair,
+    undo,
 )
 
 pytestmark = pytest.mark.django_db
@@ -307,7 +308,7 @@ def test_whatever_happens_nobody_is_told_that_all_is_done_while_a_pair_is_theirs
             elif leased is not None and act < 0.6:
                 skip_pair(pair=leased.pair, annotator=annotator)
             elif act < 0.7:
-                undo_preference(study=study, annotator=annotator)
+                undo(study, annotator)
             elif act < 0.8:
                 Lease.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
             elif act < 0.85 and study.pairs.count() < 16:

@@ -195,6 +195,49 @@ def test_an_undo_of_what_was_refused_takes_nothing_else_back(
     assert Preference.objects.count() == 1
 
 
+def test_an_undo_whose_answer_got_lost_takes_one_label_back_now_or_after_the_next_visit(
+    open_context: OpenContext, study: Study, ana: User
+) -> None:
+    make_pairs(study, 6)
+    context = open_context(ana)
+    page = open_label(context.new_page(), study)
+    seen: list[int] = []
+    for number in range(5):
+        seen.append(shown(page))
+        press(page, "1", "Enter")
+        expect(page.locator("[data-trail] li")).to_have_count(number + 1)
+    sent: list[str] = []
+
+    def lose_the_third_answer_and_all_from_the_fifth(route: Route) -> None:
+        sent.append(route.request.post_data or "")
+        if len(sent) < 3 or len(sent) == 4:
+            return route.continue_()
+        route.fetch()
+        return route.abort()
+
+    page.route("**/undo/", lose_the_third_answer_and_all_from_the_fifth)
+    for left in (4, 3, 2):
+        press(page, "z")
+        expect(page.locator("[data-trail] li")).to_have_count(left)
+        expect(page.locator(f"#stage [data-pair='{seen[left]}']:not(.is-sending)")).to_be_visible()
+        assert Preference.objects.count() == left
+    assert sent[2] == sent[3]
+    press(page, "z")
+    expect(page.locator("[data-unsaved]")).to_be_visible()
+    assert Preference.objects.count() == 1
+    page.close()
+    page = open_label(context.new_page(), study)
+    expect(page.locator("[data-saved]")).to_contain_text("Taken back")
+    expect(page.locator(f"#stage [data-pair='{seen[1]}']:not(.is-sending)")).to_be_visible()
+    expect(page.locator("[data-trail] li")).to_have_count(1)
+    assert Preference.objects.get().pair_id == seen[0]
+    press(page, "2", "Enter")
+    expect(page.locator("[data-trail] li")).to_have_count(2)
+    assert Preference.objects.count() == 2
+    wait_for_ahead(study, ana)
+    assert_slots_add_up(study)
+
+
 def test_two_tabs_show_the_same_pair_and_label_it_once(
     open_context: OpenContext, study: Study, ana: User
 ) -> None:

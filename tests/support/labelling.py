@@ -12,6 +12,7 @@ from annotate.services.pairs import add_pair, add_response
 from annotate.services.preferences import record_preference
 from annotate.services.queue import LeasedPair, lease_next_pair
 from annotate.services.studies import add_member, create_study
+from annotate.services.undo import undo_preference
 
 
 def make_user(username: str, *, simulated_rule: str = "") -> User:
@@ -87,6 +88,13 @@ def label(
     return record_preference(
         pair=pair, annotator=annotator, verdict=verdict, client_id=uuid.uuid4(), shown_left=side
     )
+
+
+def undo(study: Study, annotator: User, *, client_id: uuid.UUID | None = None) -> LeasedPair:
+    """Undo what the annotator did last; return the pair that is shown then."""
+    back = undo_preference(study=study, annotator=annotator, client_id=client_id or uuid.uuid4())
+    assert back is not None
+    return back
 
 
 def assert_slots_add_up(study: Study) -> None:

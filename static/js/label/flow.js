@@ -5,13 +5,13 @@ import { dropDraft, fill, restoreDraft } from "./drafts.js";
 import { Outbox } from "./outbox.js";
 import { showDiff, watchPanes, markEdges } from "./panes.js";
 import { enrich } from "./rich.js";
-import { hint, leaveTrail, retraceTrail, say, tellProblem, tellUnsaved } from "./say.js";
+import { hint, lastTrace, leaveTrail, retraceTrail, say, tellProblem, tellUnsaved } from "./say.js";
 
 let ahead = null; // the next pair, held on the server and ready to be shown
 let waiting = false; // the person has acted and nothing else can be shown before the answer
 let heldJob = null; // what the server has not taken yet
-let undoing = false; // an undo is on its way, and with it a pair to come back
 let clockOf = null; // the pair that the clock runs for
+const undoing = () => outbox.has("undo"); // with it a pair is to come back
 const DONE = { label: "Saved", skip: "Skipped", flag: "Flagged" };
 const DOING = { label: "Saving…", skip: "Skipping…", flag: "Flagging…" };
 
@@ -32,7 +32,7 @@ function afterPaint(pair) {
   markEdges();
 }
 function show(element, { focus = true } = {}) {
-  waiting = undoing;
+  waiting = undoing();
   // Two answers under way at once may both bring this pair; it must not come up a second time.
   if (ahead && pairId(ahead) === pairId(element)) ahead = null;
   stage().replaceChildren(element);
@@ -143,7 +143,9 @@ export function skip() {
   if (!form || !mayAct()) return;
   const pair = shownPair();
   const url = form.querySelector("[data-skip]").formAction;
-  return send({ kind: "skip", pair, pairId: pairId(pair), url, body: bodyOf(new FormData(), pair), sign: "skip" });
+  const data = new FormData();
+  data.set("client_id", form.elements.client_id.value);
+  return send({ kind: "skip", pair, pairId: pairId(pair), url, body: bodyOf(data, pair), sign: "skip" });
 }
 // A pair that has a verdict already is labelled and flagged; otherwise the flag passes on it.
 export function flagPair(url, data) {
@@ -151,6 +153,7 @@ export function flagPair(url, data) {
   if (!form || !mayAct()) return;
   const pair = shownPair();
   const isLabelled = Boolean(form.elements.verdict.value);
+  data.set("client_id", form.elements.client_id.value);
   const job = { kind: "flag", pair, pairId: pairId(pair), url, body: bodyOf(data, pair), sign: "flag" };
   if (!isLabelled) return send(job);
   const label = labelJob(form, pair);
@@ -164,28 +167,36 @@ export function amendHeld() {
   const { body, sign, typed } = labelJob(form, heldJob.pair);
   outbox.amend(heldJob, { body, sign, typed });
 }
-// Also of an act that the server has not answered yet: it goes after that.
+// Not crypto.randomUUID: browsers have that on secure origins only.
+function freshId() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+// Also of an act that the server has not answered yet: it goes after that. It says what it takes back, and by its id the
+// server knows it again.
 export function undo(form) {
-  if (undoing) return;
+  if (undoing()) return;
   if (heldJob) return say("Not saved yet");
-  undoing = true;
   tellProblem("");
+  const fields = { client_id: freshId(), pair: outbox.lastPairId || lastTrace() || "" };
+  sendUndo({ id: `undo-${fields.client_id}`, pairId: fields.pair, url: form.action, fields });
+}
+function sendUndo({ fields, ...job }) {
+  outbox.add({ ...job, kind: "undo", pair: null, body: () => new URLSearchParams(fields) });
   holdStill();
-  outbox.add({ kind: "undo", pair: null, url: form.action, body: () => new URLSearchParams(fieldsOf(new FormData(form))) });
 }
 
-// What it was to take back has not come about.
-function dropUndo() {
-  if (!undoing) return;
-  outbox.drop("undo");
-  undoing = false;
-  waiting = outbox.sends(shownPair());
+// What it was to take back has not come about; without a pair, of any.
+function dropUndo(pair = null) {
+  if (!undoing()) return;
+  outbox.drop((job) => job.kind === "undo" && (pair === null || job.pairId === pair));
+  waiting = undoing() || outbox.sends(shownPair());
   shownPair()?.classList.toggle("is-sending", waiting);
 }
 
 /* What became of it. */
 function onHeld(job, why) {
-  if (job.kind !== "undo") dropUndo();
+  if (job.pair) dropUndo();
   tellUnsaved(why, outbox.size);
   say("");
   if (heldJob === job) return;
@@ -194,7 +205,7 @@ function onHeld(job, why) {
     if (shownPair()) ahead = shownPair();
     show(job.pair, { focus: false });
   }
-  waiting = job.kind === "undo";
+  waiting = undoing();
   job.pair?.classList.remove("is-sending");
 }
 function onSettled(job, outcome) {
@@ -202,15 +213,15 @@ function onSettled(job, outcome) {
   heldJob = null;
   tellUnsaved(null);
   if (outcome.status === 404) {
-    dropUndo();
+    dropUndo(job.pairId);
     return location.reload();
   }
   const { content, problem } = parse(outcome.html);
   tellProblem(problem, job.typed);
-  if (problem && job.kind !== "undo") dropUndo();
-  if (job.kind === "undo") return settleUndo(content, problem);
+  if (job.kind === "undo") return settleUndo(job, content, problem);
+  if (problem) dropUndo(job.pairId);
   say(problem ? "" : DONE[job.kind]);
-  if (!problem && job.sign) leaveTrail(job.sign);
+  if (!problem && job.sign) leaveTrail(job.sign, job.pairId);
   if (job.pair === null || shownPair() !== job.pair) return keepAhead(content);
   if (content?.matches("[data-feedback]")) return show(content);
   if (wasHeld && ahead) {
@@ -220,24 +231,32 @@ function onSettled(job, outcome) {
   if (content) show(content);
   return fetchAhead();
 }
-function settleUndo(content, problem) {
+// The answer brings the pair back; where it had been brought back before, it may be the one on the screen, or another.
+function settleUndo(job, content, problem) {
   const current = shownPair();
-  waiting = false;
-  undoing = false;
-  current?.classList.remove("is-sending");
+  waiting = undoing();
+  current?.classList.toggle("is-sending", waiting);
   say(problem ? "" : "Taken back");
   if (problem) return;
-  retraceTrail();
+  retraceTrail(job.pairId || pairId(content));
   show(content);
-  ahead = current;
+  ahead = null;
+  if (current && content.matches("[data-pair]")) keepAhead(current);
+  fetchAhead();
 }
 const outbox = new Outbox({ onHeld, onSettled });
 export const retry = () => outbox.retry();
 
 // What an earlier visit could not send goes first; a label on the very pair that is shown is shown with it.
 function sendWhatWasKept() {
-  for (const { id, kind, pairId: number, url, fields, at } of outbox.unsent()) {
+  const unsent = outbox.unsent();
+  if (unsent.length) say("Sending what was kept…");
+  for (const { id, kind, pairId: number, url, fields, at } of unsent) {
     const data = new URLSearchParams(fields);
+    if (kind === "undo") {
+      sendUndo({ id, pairId: number, url, at, fields });
+      continue;
+    }
     const pair = pairId(shownPair()) === number && kind === "label" ? shownPair() : null;
     if (pair) {
       fill(verdictForm(), Object.fromEntries(data));
@@ -245,7 +264,6 @@ function sendWhatWasKept() {
     }
     const typed = [data.get("rationale"), data.get("edit_text")].filter(Boolean).join("\n\n");
     const sign = kind === "label" ? data.get("verdict") : kind;
-    say("Sending what was kept…");
     outbox.add({ id, kind, pair, pairId: number, url, at, sign, typed, body: bodyOf(data, pair) });
   }
 }

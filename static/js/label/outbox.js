@@ -25,6 +25,7 @@ export class Outbox {
   #jobs = [];
   #running = false;
   #wake = null;
+  #lastAt = 0;
 
   constructor({ onHeld, onSettled }) {
     this.onHeld = onHeld;
@@ -64,21 +65,29 @@ export class Outbox {
   sends(pair) {
     return Boolean(pair) && this.#jobs.some((job) => job.pair === pair);
   }
+  has(kind) {
+    return this.#jobs.some((job) => job.kind === kind);
+  }
+  // The number of the pair of what was done last.
+  get lastPairId() {
+    return this.#jobs.at(-1)?.pairId;
+  }
 
   // What waits behind an act that failed, and only made sense after it.
-  drop(kind) {
-    this.#jobs = this.#jobs.filter((job) => job.kind !== kind);
+  drop(isPointless) {
+    this.#jobs.filter(isPointless).forEach((job) => forget(KIND, job.id));
+    this.#jobs = this.#jobs.filter((job) => !isPointless(job));
   }
 
   retry() {
     if (this.#wake) this.#wake();
   }
 
-  // Undoing twice would undo two things: it is not kept beyond the tab.
+  // Two acts of one moment keep their order when they are sent after a visit to come.
   #keep(job) {
-    if (job.kind === "undo") return;
     job.id ||= `${job.kind}-${pairId(job.pair)}`;
-    job.at ||= Date.now();
+    job.at ||= Math.max(Date.now(), this.#lastAt + 1);
+    this.#lastAt = Math.max(job.at, this.#lastAt);
     keep(KIND, job.id, { kind: job.kind, pairId: job.pairId, url: job.url, fields: String(job.body()), at: job.at });
   }
 
@@ -102,7 +111,7 @@ export class Outbox {
       } else {
         wait = 1000;
         this.#jobs.shift();
-        if (job.id) forget(KIND, job.id);
+        forget(KIND, job.id);
         this.onSettled(job, outcome);
       }
     }

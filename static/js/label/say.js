@@ -57,19 +57,27 @@ export function tellUnsaved(why, count = 1) {
   find("[data-unsaved-login]").hidden = why !== "signed-out";
 }
 
-export function leaveTrail(kind) {
+const traceOf = (pair) => find(`[data-trail] [data-of="${pair}"]`);
+// What was done last, as this page knows it: what an undo takes back.
+export const lastTrace = () => find("[data-trail]").lastElementChild?.dataset.of;
+
+// An act that was kept and sent again may stand there already.
+export function leaveTrail(kind, pair) {
   const trail = find("[data-trail]");
   const item = document.createElement("li");
   item.className = `trail-${kind}`;
   item.title = NAMES[kind];
+  item.dataset.of = pair;
   item.innerHTML = `<span aria-hidden="true">${SIGNS[kind]}</span>`;
   const name = document.createElement("span");
   name.className = "visually-hidden";
   name.textContent = NAMES[kind];
   item.append(name);
-  trail.append(item);
+  const before = traceOf(pair);
+  if (before) before.replaceWith(item);
+  else trail.append(item);
   while (trail.children.length > TRAIL_LENGTH) trail.firstElementChild.remove();
 }
-export function retraceTrail() {
-  find("[data-trail]").lastElementChild?.remove();
+export function retraceTrail(pair) {
+  traceOf(pair)?.remove();
 }
