@@ -116,6 +116,7 @@ ROWS: dict[str, Row] = {
     "recipe-edit": Row(LEADS),
     "demonstrations": Row(LEADS),
     "demonstrations-live": Row(LEADS),
+    "demonstration-metrics": Row(LEADS, objects=("demonstration",)),
     "demonstration-base": Row(LEADS, method="post", objects=("demonstration",)),
     "compare": Row(READERS),
     "compare-figures": Row(READERS),

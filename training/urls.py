@@ -29,6 +29,11 @@ urlpatterns = [
         name="demonstrations-live",
     ),
     path(
+        "studies/<slug:slug>/demonstrations/<int:demonstration>/metrics/",
+        demonstrations.demonstration_metrics,
+        name="demonstration-metrics",
+    ),
+    path(
         "studies/<slug:slug>/demonstrations/<int:demonstration>/base/",
         demonstrations.demonstration_base,
         name="demonstration-base",

@@ -9,6 +9,7 @@
   const charts = new Map();
   const HEIGHT = 150;
   const EVERY = 2000;
+  const SHARES = ["rewards/accuracies", "mean_token_accuracy"];
 
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const seriesOf = (figure) => figure.dataset.series.split(" ");
@@ -54,7 +55,7 @@
 
   // Accuracy is a share; a flat line of anything else gets room around it instead of uPlot's 0 to 100.
   function rangeOf(figure) {
-    if (seriesOf(figure).includes("rewards/accuracies")) return [0, 1];
+    if (seriesOf(figure).some((name) => SHARES.includes(name))) return [0, 1];
     return (plot, low, high) => {
       if (low === null) return [0, 1];
       return low === high ? [low - 1, high + 1] : uPlot.rangeNum(low, high, 0.1, true);

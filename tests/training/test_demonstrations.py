@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,9 @@ from django.test.utils import CaptureQueriesContext
 from annotate.models import Study
 from tests.training.factories import attempt_of, make_job, make_round, make_study
 from tests.training.page_world import PageWorld, add_job, page_world
+from training.core.run.directory import RunDirectory
+from training.core.run.files import append_lines
+from training.core.run.records import DemonstrationMetrics
 from training.demonstrations import DemonstrationsRefused, read_demonstrations
 from training.jobs import perform_attempt
 from training.models import DemonstrationRun, Job, Recipe
@@ -25,6 +30,7 @@ from training.services.demonstrations import (
 )
 from training.services.jobs import request_cancel
 from training.services.rounds import RoundRefused, open_round
+from training.services.run_directories import absolute
 
 LINES = [
     json.dumps({"prompt": f"What is {number} and {number}?", "completion": f"{2 * number}."}).encode()
@@ -222,3 +228,26 @@ def test_page_needs_as_many_queries_with_five_runs_as_with_one(world: PageWorld)
         add(number)
     assert queries() == few
     assert few <= 12
+
+
+@database
+@pytest.mark.usefixtures("valkey")
+def test_page_draws_the_curves_of_the_newest_run_and_none_of_preferences(world: PageWorld) -> None:
+    world.lead.post(world.url("demonstrations/"), typed())
+    run = DemonstrationRun.objects.get()
+    Job.objects.filter(demonstration_run=run).update(state=Job.State.RUNNING)
+    steps = [
+        DemonstrationMetrics(step, step / 2, 2.0 / step, 0.5, 1.5, 2e-4 / step, 100.0, 0.0) for step in (1, 2)
+    ]
+    append_lines(RunDirectory(absolute(run.directory)).metrics, values=[asdict(step) for step in steps])
+    page = world.lead.get(world.url("demonstrations/")).content.decode()
+    url = world.url("demonstrations/1/metrics/")
+    assert f'data-url="{url}"' in page
+    drawn = [name for names in re.findall(r'data-series="([^"]+)"', page) for name in names.split()]
+    assert drawn == ["loss", "mean_token_accuracy", "learning_rate", "grad_norm"]
+    answer = world.lead.get(url).json()
+    assert (answer["steps"], answer["active"]) == ([1, 2], True)
+    assert answer["series"]["loss"] == [2.0, 1.0]
+    assert answer["series"]["learning_rate"] == [2e-4, 1e-4]
+    assert set(answer["series"]) == set(drawn)
+    assert world.lead.get(url, {"after": "1"}).json()["steps"] == [2]

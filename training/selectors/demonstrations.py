@@ -49,6 +49,10 @@ class DemonstrationPage:
         return any(job.is_active for job in self.jobs)
 
     @property
+    def newest(self) -> DemonstrationRow | None:
+        return self.rows[0] if self.rows else None
+
+    @property
     def poll_seconds(self) -> int | None:
         return 2 if self.is_busy else None
 

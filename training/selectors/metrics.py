@@ -1,7 +1,8 @@
-"""The curves of a run, read from the metrics file of its run directory."""
+"""The curves of a run, on preferences or on demonstrations, from the metrics file of its run directory."""
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from django.conf import settings
 
 from training.core.run.records import StepMetrics
-from training.models import Run
+from training.models import DemonstrationRun, Run
 
 METRICS_FILE = "metrics.jsonl"
 SERIES = (
@@ -28,6 +29,8 @@ SERIES = (
     "grad_norm",
     "learning_rate",
 )
+# A run on demonstrations has no reference and no β: no rewards, margins or log-ratios.
+DEMONSTRATION_SERIES = ("loss", "mean_token_accuracy", "grad_norm", "learning_rate")
 # Lines are under a kilobyte; this holds the last ten of them and some evaluations between.
 TAIL_BYTES = 24_000
 # A chart is a few hundred pixels wide: of a longer run whole curves have evenly spaced steps.
@@ -44,7 +47,7 @@ class Curves:
     not_finite: list[str]
 
 
-def run_directory(run: Run) -> Path:
+def run_directory(run: Run | DemonstrationRun) -> Path:
     """Return where the run's files lie. Raises ValueError for a path that leaves STUDIO_HOME."""
     home = Path(settings.STUDIO_HOME)
     directory = (home / run.directory).resolve()
@@ -53,16 +56,17 @@ def run_directory(run: Run) -> Path:
     return directory
 
 
-def run_curves(run: Run, *, after: int = -1) -> Curves:
+def run_curves(run: Run | DemonstrationRun, *, after: int = -1) -> Curves:
     """Return the metrics of all steps above `after`. A run that has written nothing yet has no steps.
 
     A half-written last line, which the trainer may just be writing, is left for the next call. Whole curves
     of a run of more than `MOST_STEPS` steps have some of them, the last one always.
     """
+    series = SERIES if isinstance(run, Run) else DEMONSTRATION_SERIES
     try:
         text = (run_directory(run) / METRICS_FILE).read_text(encoding="utf-8")
     except FileNotFoundError:
-        return curves_of([])
+        return curves_of([], series=series)
     rows: dict[int, dict[str, Any]] = {}
     lines = text.splitlines()[::-1]
     stride = max(1, -(-len(lines) // MOST_STEPS)) if after < 0 else 1
@@ -73,7 +77,7 @@ def run_curves(run: Run, *, after: int = -1) -> Curves:
         if row["step"] <= after:
             break
         rows.setdefault(row["step"], row)
-    return curves_of([rows[step] for step in sorted(rows)])
+    return curves_of([rows[step] for step in sorted(rows)], series=series)
 
 
 def parsed(line: str) -> dict[str, Any] | None:
@@ -85,11 +89,11 @@ def parsed(line: str) -> dict[str, Any] | None:
     return row if is_step else None
 
 
-def curves_of(rows: list[dict[str, Any]]) -> Curves:
+def curves_of(rows: list[dict[str, Any]], *, series: Sequence[str] = SERIES) -> Curves:
     return Curves(
         steps=[row["step"] for row in rows],
-        series={name: [finite(row.get(name)) for row in rows] for name in SERIES},
-        not_finite=[name for name in SERIES if any(not_finite(row.get(name)) for row in rows)],
+        series={name: [finite(row.get(name)) for row in rows] for name in series},
+        not_finite=[name for name in series if any(not_finite(row.get(name)) for row in rows)],
     )
 
 

@@ -1,7 +1,7 @@
 from typing import Any
 
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
@@ -9,10 +9,10 @@ from annotate.access import StudyAccess, study_access
 from annotate.models import Role
 from training.demonstrations import DemonstrationsRefused
 from training.forms.demonstration import DemonstrationForm
-from training.models import DemonstrationRun
+from training.models import DemonstrationRun, Job
 from training.selectors.demonstrations import demonstration_page
 from training.services.demonstrations import LearningRefused, start_learning, use_base
-from training.views.polling import live_response
+from training.views.polling import live_response, metrics_response
 
 
 @require_http_methods(["GET", "POST"])
@@ -44,6 +44,14 @@ def demonstrations_live(request: HttpRequest, slug: str) -> HttpResponse:
     """The runs, for polling."""
     access = study_access(request, slug, Role.LEAD)
     return live_response(request, "training/_demonstrations_live.html", context=context_of(access))
+
+
+@require_GET
+def demonstration_metrics(request: HttpRequest, slug: str, demonstration: int) -> JsonResponse:
+    """The curves of a run on demonstrations."""
+    access = study_access(request, slug, Role.LEAD)
+    item = get_object_or_404(DemonstrationRun, study=access.study, number=demonstration)
+    return metrics_response(request, run=item, job=Job.objects.filter(demonstration_run=item).first())
 
 
 @require_POST

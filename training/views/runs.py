@@ -1,4 +1,3 @@
-from dataclasses import asdict
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -8,10 +7,9 @@ from django.views.decorators.http import require_GET
 from annotate.access import StudyAccess, study_access
 from annotate.models import Role
 from training.models import Job, Run
-from training.selectors.metrics import run_curves
 from training.selectors.run_page import run_page
 from training.selectors.runs import log_tail
-from training.views.polling import live_response
+from training.views.polling import live_response, metrics_response
 
 
 @require_GET
@@ -44,13 +42,7 @@ def run_context(access: StudyAccess, *, number: int, run: int) -> dict[str, Any]
 def run_metrics(request: HttpRequest, slug: str, number: int, run: int) -> JsonResponse:
     """The curves above `?after=STEP`, or all of them when `?attempt=` is not the present one."""
     item = run_of(study_access(request, slug, Role.LEAD, Role.VIEWER), number=number, run=run)
-    job = Job.objects.filter(run=item).first()
-    attempt = job.attempt_number if job else 0
-    is_same = request.GET.get("attempt", str(attempt)) == str(attempt)
-    curves = run_curves(item, after=step_number(request.GET.get("after", "")) if is_same else -1)
-    return JsonResponse(
-        {**asdict(curves), "restart": not is_same, "attempt": attempt, "active": bool(job and job.is_active)}
-    )
+    return metrics_response(request, run=item, job=Job.objects.filter(run=item).first())
 
 
 @require_GET
@@ -62,7 +54,3 @@ def run_log(request: HttpRequest, slug: str, number: int, run: int) -> HttpRespo
 def run_of(access: StudyAccess, *, number: int, run: int) -> Run:
     runs = Run.objects.select_related("round__study__recipe", "round__sampled_policy", "policy", "started_by")
     return get_object_or_404(runs, round__study=access.study, round__number=number, number=run)
-
-
-def step_number(text: str) -> int:
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else -1
