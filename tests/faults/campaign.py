@@ -1,8 +1,8 @@
 """Many annotators with bad luck, over HTTP, against the real web workers: `python -m tests.faults.campaign`.
 
 Each labels until the study is done, by plain verdicts and by accident: connections that break in the middle
-of a request, forms sent twice at once, leases that run out under their hands, undo and skip. What got a 2xx
-is noted, and afterwards compared with what the database holds.
+of a label, a skip or an undo, which is then sent again, forms and undos sent twice at once, leases that run
+out under their hands. What got a 2xx is noted, and afterwards compared with what the database holds.
 """
 
 from __future__ import annotations
@@ -28,10 +28,16 @@ POLL_SECONDS = 0.3
 
 @dataclass
 class Noted:
-    """What people were told; `kept` maps (annotator, pair) to the client id of a label that got a 2xx."""
+    """What people were told.
+
+    `kept` maps (annotator, pair) to the client id of a label that got a 2xx, `taken_back` counts the undos of
+    labels. `unsure` are the ids of labels that were refused, and of which a cut copy may be taken yet.
+    """
 
     kept: dict[tuple[int, int], str] = field(default_factory=dict)
+    taken_back: Counter[tuple[int, int]] = field(default_factory=Counter)
     sent: set[str] = field(default_factory=set)
+    unsure: set[str] = field(default_factory=set)
     events: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
 
@@ -48,6 +54,8 @@ class UnluckyAnnotator(Annotator):
         self._noted = noted
         self._ledger = ledger
         self._chance = random.Random(number)
+        self._skipped: set[int] = set()
+        self._done: list[int] = []  # the pairs labelled and skipped, oldest first
 
     async def work(self, *, lease_seconds: int, until: float) -> None:
         """Label until every pair has its labels; what happens is decided anew for each pair."""
@@ -76,7 +84,7 @@ class UnluckyAnnotator(Annotator):
         elif luck < 0.17:
             return await self._skip(html)
         elif luck < 0.22:
-            return await self._undo()
+            return await self._undo(html)
         elif luck < 0.25:
             self._noted.events["heartbeats"] += 1
             await self._post(f"/studies/{self.slug}/label/heartbeat/")
@@ -86,12 +94,17 @@ class UnluckyAnnotator(Annotator):
         """Cut the connection in the middle of a submit, open the page again, and send the same form again."""
         self._noted.events["connections cut"] += 1
         body = _body_of(html)
-        await self._cut(_judge(self.slug, html), body)
+        answer = await self._cut_and_send_again(_judge(self.slug, html), body)
+        if answer.status != 200:
+            self._noted.unsure.add(_client_id(body))
+        return self._take_note(html, body, answer)
+
+    async def _cut_and_send_again(self, path: str, body: str) -> Answer:
+        await self._cut(path, body)
         await self._page()
-        return self._take_note(html, body, await self._post(_judge(self.slug, html), body))
+        return await self._post(path, body)
 
     async def _cut(self, path: str, body: str) -> None:
-        self._noted.sent.add(_client_id(body))
         _, writer = await asyncio.open_connection("127.0.0.1", self.port)
         whole = self.head("POST", path, length=len(body)) + body.encode()
         writer.write(whole[: self._chance.choice([len(whole) // 2, len(whole) - 3, len(whole)])])
@@ -119,24 +132,62 @@ class UnluckyAnnotator(Annotator):
             writer.close()
 
     async def _skip(self, html: bytes) -> bytes:
-        answer = await self._post(_judge(self.slug, html).replace("/judge/", "/skip/"), "ahead=")
+        path = _judge(self.slug, html).replace("/judge/", "/skip/")
+        body = _body_of(html)
+        if self._chance.random() < 0.3:
+            self._noted.events["skips cut"] += 1
+            answer = await self._cut_and_send_again(path, body)
+        else:
+            answer = await self._post(path, body)
         self._count(answer, "skips")
+        if answer.status == 200:
+            self._skipped.add(_pair_of(html))
+            self._done.append(_pair_of(html))
         return answer.body
 
-    async def _undo(self) -> bytes:
-        answer = await self._post(f"/studies/{self.slug}/label/undo/")
-        self._count(answer, "undos")
-        pair = PAIR.search(answer.body)
-        if answer.status == 200 and pair:
-            self._noted.kept.pop((self._id, int(pair[1])), None)
-        return answer.body
+    async def _undo(self, html: bytes) -> bytes:
+        """Take back what was done last, as the browser does: by an id of its own, and naming the pair."""
+        if not self._done:
+            return html
+        pair = self._done[-1]
+        answers = await self._arrivals_of_undo(f"client_id={uuid.uuid4()}&pair={pair}")
+        for answer in answers:
+            self._count(answer, "undos")
+        taken_back = any(answer.status == 200 for answer in answers)
+        if pair in self._skipped:
+            # A colleague may have it; whether an earlier copy took the skip back is not known then.
+            self._skipped.discard(pair)
+            self._done = self._done[:-1] if taken_back else []
+        elif {answer.status for answer in answers} != {200}:
+            self._noted.problems.append(f"annotator {self._id} could not take back the label on pair {pair}")
+        else:
+            self._done.pop()
+            self._noted.kept.pop((self._id, pair))
+            self._noted.taken_back[self._id, pair] += 1
+        return answers[-1].body
+
+    async def _arrivals_of_undo(self, body: str) -> list[Answer]:
+        """Send an undo once, or again under the same id because the answer to it was lost."""
+        path = f"/studies/{self.slug}/label/undo/"
+        luck = self._chance.random()
+        if luck < 0.5:
+            self._noted.events["undos cut or sent again"] += 1
+        if luck < 0.3:
+            return [await self._cut_and_send_again(path, body)]
+        if luck < 0.4:
+            return [await self._post(path, body), await self._post(path, body)]
+        if luck < 0.5:
+            return await asyncio.gather(self._post_apart(path, body), self._post_apart(path, body))
+        return [await self._post(path, body)]
 
     def _take_note(self, html: bytes, body: str, answer: Answer) -> bytes:
         """Note a label's answer; return what to show next."""
         self._noted.sent.add(_client_id(body))
         self._count(answer, "labels")
+        pair = _pair_of(html)
         if answer.status == 200:
-            self._noted.kept[self._id, _pair_of(html)] = _client_id(body)
+            self._noted.kept[self._id, pair] = _client_id(body)
+            self._done = [done for done in self._done if done != pair] + [pair]
         return answer.body
 
     def _count(self, answer: Answer, what: str) -> None:
@@ -221,7 +272,9 @@ def run_campaign(
         noted = asyncio.run(
             _label(server.port, study=study, ledger=ledger, seconds=seconds, lease_seconds=lease_seconds)
         )
-    noted.problems += ledger.differences(kept=noted.kept, sent=noted.sent)
+    noted.problems += ledger.differences(
+        kept=noted.kept, taken_back=noted.taken_back, sent=noted.sent, unsure=noted.unsure
+    )
     ledger.close()
     return noted
 
@@ -241,7 +294,8 @@ def main() -> None:
         print(f"  {count:6d} {what}")
     for problem in noted.problems:
         print(f"  PROBLEM {problem}")
-    print("  every pair has two labels of two people, each label is there once" if not noted.problems else "")
+    if not noted.problems:
+        print("  every pair has two labels of two people, each is there once, none was taken back twice")
     raise SystemExit(bool(noted.problems))
 
 

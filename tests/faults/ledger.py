@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import uuid
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,11 @@ NOT_THEIRS = "".join(
 LABELS = """
 SELECT label.annotator_id, label.pair_id, label.client_id FROM annotate_preference label
 JOIN annotate_pair pair ON pair.id = label.pair_id WHERE pair.study_id = {study}
+"""
+TAKEN_BACK = """
+SELECT revision.annotator_id, revision.pair_id FROM annotate_preferencerevision revision
+JOIN annotate_pair pair ON pair.id = revision.pair_id
+WHERE pair.study_id = {study} AND revision.action = 'undone'
 """
 SLOTS = """
 SELECT pair.id, pair.slots_taken,
@@ -67,11 +73,31 @@ class Ledger:
         """Return (annotator, pair) → client id of every label."""
         return {(a, p): str(uuid.UUID(str(client_id))) for a, p, client_id in self._rows(LABELS)}
 
-    def differences(self, *, kept: dict[tuple[int, int], str], sent: set[str]) -> list[str]:
-        """Return what does not add up between the rows and what people were told, in sentences."""
+    def differences(
+        self,
+        *,
+        kept: dict[tuple[int, int], str],
+        taken_back: Counter[tuple[int, int]],
+        sent: set[str],
+        unsure: set[str],
+    ) -> list[str]:
+        """Return what does not add up between the rows and what people were told, in sentences.
+
+        `kept` and `taken_back` are by (annotator, pair); a label of `unsure` may be there or not.
+        """
         labels = self.labels()
         found = [f"label {key} got a 2xx and is not there" for key in kept if labels.get(key) != kept[key]]
-        found += [f"label {key} was never sent" for key, client_id in labels.items() if client_id not in sent]
+        for key, client_id in labels.items():
+            if client_id not in sent:
+                found.append(f"label {key} was never sent")
+            elif key not in kept and client_id not in unsure:
+                found.append(f"label {key} is there and was taken back")
+        undone = Counter((annotator, pair) for annotator, pair in self._rows(TAKEN_BACK))
+        found += [
+            f"label {key} was taken back {undone[key]} times, and its annotator was told of {taken_back[key]}"
+            for key in undone | taken_back
+            if undone[key] != taken_back[key]
+        ]
         for pair, slots, count, people, leases in self._rows(SLOTS):
             if (count, people) != (2, 2):
                 found.append(f"pair {pair} has {count} labels of {people} people")

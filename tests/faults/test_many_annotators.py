@@ -22,8 +22,10 @@ pytestmark = pytest.mark.slow
 def assert_all_went_well(noted: Noted, *, pairs: int) -> None:
     assert not noted.problems, "\n".join(noted.problems[:20])
     assert len(noted.kept) == 2 * pairs
-    for accident in ("connections cut", "double submits", "undos", "skips", "leases left to run out"):
+    for accident in ("connections cut", "double submits", "skips", "leases left to run out"):
         assert noted.events[accident] > 0, noted.events
+    assert noted.events["undos cut or sent again"] > 0, noted.events
+    assert noted.taken_back
 
 
 def test_complaint_1_2_3_8_fifty_annotators_label_each_pair_twice_on_sqlite(tmp_path: Path) -> None:
