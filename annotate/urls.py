@@ -93,6 +93,7 @@ urlpatterns: list[URLPattern] = [
     ),
     path("studies/<slug:slug>/invites/create/", invites.invite_create, name="invite-create"),
     path("studies/<slug:slug>/invites/<int:invite_id>/revoke/", invites.invite_revoke, name="invite-revoke"),
+    path("studies/<slug:slug>/leases/release/", leases.leases_release_left, name="leases-release-left"),
     path("studies/<slug:slug>/leases/<int:lease_id>/release/", leases.lease_release, name="lease-release"),
     path("studies/<slug:slug>/leases/<int:lease_id>/reassign/", leases.lease_reassign, name="lease-reassign"),
     path("studies/<slug:slug>/state/", leases.study_state, name="study-state"),

@@ -100,6 +100,7 @@ ROWS: dict[str, Row] = {
     "member-training": Row(LEADS, method="post", objects=("member_id",), data={"on": "0"}),
     "invite-create": Row(LEADS, method="post"),
     "invite-revoke": Row(LEADS, method="post", objects=("invite_id",)),
+    "leases-release-left": Row(LEADS, method="post"),
     "lease-release": Row(LEADS, method="post", objects=("lease_id",)),
     "lease-reassign": Row(LEADS, method="post", objects=("lease_id",)),
     "study-state": Row(LEADS, method="post", data={"state": "active"}),

@@ -162,7 +162,7 @@ def release_expired_leases(now: datetime | None = None, *, study: Study | None =
     if study is not None:
         expired = expired.filter(pair__study=study)
     return sum(
-        _release_if_expired(lease_id, pair_id=pair_id, study_id=study_id, now=now)
+        release_if_expired(lease_id, pair_id=pair_id, study_id=study_id, now=now)
         for lease_id, pair_id, study_id in expired.values_list("pk", "pair_id", "pair__study_id")
     )
 
@@ -270,7 +270,8 @@ def _take(pair_id: int) -> Pair | None:
     return _pair_with_texts.first(pair=pair_id) if take_slot(pair_id) else None
 
 
-def _release_if_expired(lease_id: int, *, pair_id: int, study_id: int, now: datetime) -> bool:
+def release_if_expired(lease_id: int, *, pair_id: int, study_id: int, now: datetime) -> bool:
+    """Give a pair back whose lease ran out before `now`; False when it was renewed or is gone."""
     with write_transaction():
         lock_queue(study_id)
         lock_pair(pair_id)

@@ -8,6 +8,7 @@ from django.views.decorators.http import require_POST
 from annotate.access import StudyAccess, study_access
 from annotate.errors import ReviewRefused
 from annotate.models import Lease, Role, Study, User
+from annotate.services.leases import Released, release_left
 from annotate.services.review import reassign_lease, release_by_lead
 from annotate.services.studies import set_study_state
 from annotate.team_forms import ReassignForm, StudyStateForm
@@ -27,6 +28,26 @@ def lease_release(request: HttpRequest, slug: str, lease_id: int) -> HttpRespons
     release_by_lead(lease=lease, actor=access.user)
     messages.success(request, f"Pair {lease.pair_id} is in the queue again.")
     return redirect("people", slug)
+
+
+@require_POST
+def leases_release_left(request: HttpRequest, slug: str) -> HttpResponse:
+    """Give back all pairs that are held though nobody works on them."""
+    access = study_access(request, slug, Role.LEAD)
+    released = release_left(study=access.study, actor=access.user)
+    if released.pairs:
+        messages.success(request, released_sentence(released))
+    else:
+        messages.success(request, "Nothing was left to release: every held pair is being worked on.")
+    return redirect("study-detail", slug)
+
+
+def released_sentence(released: Released) -> str:
+    names = ", ".join(f"{name} {pairs}" for name, pairs in released.by_name)
+    said = "1 pair is" if released.pairs == 1 else f"{released.pairs} pairs are"
+    return (
+        f"{said} in the queue again (held by: {names}). What is submitted late is taken while a slot is free."
+    )
 
 
 @require_POST

@@ -8,8 +8,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from annotate.models import Flag, Pair, Role, Verdict
+from annotate.models import Flag, Lease, Pair, Role, Verdict
 from annotate.services.flags import flag_pair
+from annotate.services.queue import lease_next_pair
 from annotate.services.studies import add_member
 from tests.training.evaluation.world import answer_all, judged_policy, reference_of, trained_policy
 from tests.training.factories import label, make_round, make_user
@@ -186,6 +187,28 @@ def test_labels_of_a_simulated_annotator_are_marked_wherever_they_are_counted(wo
 def test_person_who_left_keeps_their_labels_in_the_table(world: PageWorld) -> None:
     collecting_round(world, verdicts=[Verdict.A])
     assert "No longer a member" in page(world)
+
+
+def test_pairs_that_nobody_works_on_are_named_and_released_in_one_act(world: PageWorld) -> None:
+    collecting_round(world, verdicts=[])
+    ana, ben = (make_user(name) for name in ("ana", "ben"))
+    for user in (ana, ben):
+        add_member(study=world.study, user=user, role=Role.ANNOTATOR, actor=None)
+        lease_next_pair(study=world.study, annotator=user)
+    assert "release-left" not in page(world)
+    Lease.objects.filter(annotator=ana).update(expires_at=timezone.now() - timedelta(seconds=1))
+    ben.memberships.all().delete()
+    html = page(world)
+    assert "2 pairs are held though nobody works on them" in html
+    assert "(Ana 1, Ben 1)" in html
+    assert "release-left" not in world.viewer.get(world.url()).content.decode()
+    answer = world.lead.post(world.url("leases/release/"), follow=True)
+    assert answer.redirect_chain == [(world.url(), 302)]
+    assert "2 pairs are in the queue again (held by: Ana 1, Ben 1)." in answer.content.decode()
+    assert "release-left" not in page(world)
+    assert not Lease.objects.exists()
+    again = world.lead.post(world.url("leases/release/"), follow=True).content.decode()
+    assert "Nothing was left to release: every held pair is being worked on." in again
 
 
 def test_live_parts_swap_themselves_and_go_on_while_a_job_runs(world: PageWorld) -> None:

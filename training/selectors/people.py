@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -9,14 +10,16 @@ from datetime import datetime, timedelta
 from django.db.models import Count, OuterRef, Subquery
 from django.utils import timezone
 
-from annotate.models import AnnotatorProgress, Lease, Membership, Pair, Preference, Role, Study, User
+from annotate.models import AnnotatorProgress, Membership, Pair, Preference, Role, Study, User
+from annotate.services.leases import leases_of
 
 
 @dataclass(frozen=True)
 class PersonRow:
     """Someone who labels or has labelled: what they gave in all, in the round, in the last hour.
 
-    `labels` counts everything but practice; `median_seconds` is that of the round's latest labels.
+    `labels` counts everything but practice; `median_seconds` is that of the round's latest labels. `left` of
+    the pairs that are `holding` are held though nobody works on them.
     """
 
     user: User
@@ -26,6 +29,7 @@ class PersonRow:
     last_hour: int = 0
     median_seconds: float | None = None
     holding: int = 0
+    left: int = 0
     is_paused: bool = False
     last_label_at: datetime | None = None
 
@@ -34,11 +38,13 @@ def people(study: Study, *, batch: int, median_seconds: Mapping[int, float] | No
     """Return everyone who labels or has labelled, most labels first: six queries."""
     medians = median_seconds or {}
     given = labels_in_all(study)
-    this_round, last_hour, holding = labels_of_round(study, batch=batch), recent(study), held(study)
+    this_round, last_hour = labels_of_round(study, batch=batch), recent(study)
+    holding, left = held(study)
+    shown = set(given) | set(holding)
     rows = {
-        row.user.pk: row for row in members(study) if row.role != Role.VIEWER.label or row.user.pk in given
+        row.user.pk: row for row in members(study) if row.role != Role.VIEWER.label or row.user.pk in shown
     }
-    for user in User.objects.filter(pk__in=set(given) - set(rows)):
+    for user in User.objects.filter(pk__in=shown - set(rows)):
         rows[user.pk] = PersonRow(user=user, role="No longer a member")
     counted = [
         replace(
@@ -47,7 +53,8 @@ def people(study: Study, *, batch: int, median_seconds: Mapping[int, float] | No
             labels_this_round=this_round.get(pk, 0),
             last_hour=last_hour.get(pk, 0),
             median_seconds=medians.get(pk),
-            holding=holding.get(pk, 0),
+            holding=holding[pk],
+            left=left[pk],
         )
         for pk, row in rows.items()
     ]
@@ -89,7 +96,7 @@ def recent(study: Study) -> dict[int, int]:
     return dict(given.order_by().values_list("annotator").annotate(labels=Count("pk")))
 
 
-def held(study: Study) -> dict[int, int]:
-    """Return how many pairs each annotator holds now."""
-    live = Lease.objects.filter(pair__study=study, expires_at__gt=timezone.now())
-    return dict(live.order_by().values_list("annotator").annotate(pairs=Count("pk")))
+def held(study: Study) -> tuple[Counter[int], Counter[int]]:
+    """Return how many pairs each annotator holds, and how many of them nobody works on: one query."""
+    rows = list(leases_of(study).values_list("annotator", "is_left"))
+    return Counter(user for user, _ in rows), Counter(user for user, is_left in rows if is_left)

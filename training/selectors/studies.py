@@ -71,6 +71,15 @@ class StudyOverview:
     glances: list[RunGlance]
 
     @property
+    def left_pairs(self) -> int:
+        """Return how many pairs are held though nobody works on them."""
+        return sum(person.left for person in self.people)
+
+    @property
+    def left_by(self) -> list[PersonRow]:
+        return [person for person in self.people if person.left]
+
+    @property
     def current(self) -> RoundRow | None:
         return self.rounds[0] if self.rounds else None
 

@@ -1,0 +1,71 @@
+"""Pairs that are held though nobody works on them: found, and given back by a lead in one act."""
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from annotate.models import AuditEntry, Lease, Membership, Pair, Role, Study, User
+from annotate.services.leases import leases_of, release_left
+from annotate.services.review import release_by_lead
+from tests.support.labelling import make_annotator, make_pairs, make_study, make_user, next_pair
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def study() -> Study:
+    study = make_study()
+    make_pairs(study, 6)
+    return study
+
+
+def run_out(annotator: User) -> None:
+    Lease.objects.filter(annotator=annotator).update(expires_at=timezone.now() - timedelta(seconds=1))
+
+
+def left(study: Study) -> set[str]:
+    return set(leases_of(study).filter(is_left=True).values_list("annotator__username", flat=True))
+
+
+def test_pairs_that_ran_out_or_whose_holder_gets_none_go_back_and_others_stay(study: Study) -> None:
+    people = {name: make_annotator(study, name) for name in ("ana", "ben", "cleo", "dan", "eve", "fay")}
+    held = {name: next_pair(study, user).pair for name, user in people.items()}
+    run_out(people["ben"])
+    of = Membership.objects.filter(study=study)
+    of.filter(user=people["cleo"]).delete()
+    of.filter(user=people["dan"]).update(role=Role.VIEWER)
+    of.filter(user=people["eve"]).update(is_paused=True)
+    User.objects.filter(pk=people["fay"].pk).update(is_active=False)
+    assert left(study) == {"ben", "cleo", "dan", "eve", "fay"}
+
+    released = release_left(study=study, actor=make_user("lead"))
+
+    assert released.by_name == (("ben", 1), ("cleo", 1), ("dan", 1), ("eve", 1), ("fay", 1))
+    assert [lease.annotator.username for lease in Lease.objects.all()] == ["ana"]
+    free = Pair.objects.filter(study=study, slots_taken=0)
+    assert set(free) == {pair for name, pair in held.items() if name != "ana"}
+    entry = AuditEntry.objects.get(action="leases.released")
+    assert (entry.details["pairs"], entry.details["held_by"]["ben"]) == (5, 1)
+    # The next in line gets what came back.
+    assert next_pair(study, people["ana"], beyond=held["ana"].pk).pair == held["ben"]
+
+
+def test_leases_of_another_study_and_on_frozen_pairs_are_left_alone(study: Study) -> None:
+    other = make_study(name="Another")
+    make_pairs(other, 1)
+    for one in (study, other):
+        next_pair(one, make_annotator(one, f"ana-{one.pk}"))
+    Lease.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    Pair.objects.filter(study=study).update(state=Pair.State.FROZEN)
+    assert release_left(study=study, actor=make_user("lead")).pairs == 0
+    assert Lease.objects.count() == 2
+    assert not AuditEntry.objects.filter(action="leases.released").exists()
+
+
+def test_a_pair_that_was_released_one_by_one_is_not_counted_again(study: Study) -> None:
+    ana = make_annotator(study)
+    next_pair(study, ana)
+    run_out(ana)
+    release_by_lead(lease=Lease.objects.get(), actor=make_user("lead"))
+    assert release_left(study=study, actor=make_user("other-lead")).pairs == 0
