@@ -15,12 +15,14 @@ from django.db import connection
 from django.utils import timezone
 
 from annotate.errors import LabelRefused
-from annotate.models import Lease, Pair, Preference, Study, User, Verdict
+from annotate.models import Flag, Lease, Pair, Preference, Skip, Study, User, Verdict
+from annotate.services.flags import flag_pair
 from annotate.services.pairs import freeze_batch
 from annotate.services.preferences import (
     Judgement,
     record_and_lease_next,
     record_preference,
+    skip_and_lease_next,
     skip_pair,
 )
 from annotate.services.queue import act_and_lease_next, lease_next_pair, release_expired_leases, release_lease
@@ -190,6 +192,25 @@ def test_an_undo_that_arrives_many_times_at_once_takes_one_label_back() -> None:
         assert Preference.objects.count() == left
         assert not Preference.objects.filter(pair=shown[0]).exists()
     assert_slots_add_up(study)
+
+
+def test_a_skip_and_a_flag_that_arrive_many_times_at_once_count_once() -> None:
+    study = make_study(labels_per_pair=2)
+    make_pairs(study, 6)
+    ana = make_annotator(study)
+    for number in range(4):
+        pair, client_id = next_pair(study, ana).pair, uuid.uuid4()
+
+        def skip(pair: Pair = pair, client_id: uuid.UUID = client_id) -> None:
+            skip_and_lease_next(pair=pair, annotator=ana, study=study, client_id=client_id)
+
+        def flag(pair: Pair = pair, client_id: uuid.UUID = client_id) -> None:
+            flag_pair(pair=pair, annotator=ana, reason=Flag.Reason.OTHER, client_id=client_id)
+
+        at_once(*[skip if number % 2 else flag] * 4)
+        assert Skip.objects.filter(annotator=ana).count() == number + 1
+        assert Flag.objects.filter(pair=pair).count() == 1 - number % 2
+        assert_slots_add_up(study)
 
 
 def test_an_undo_and_late_copies_of_its_label_at_once_end_without_the_label() -> None:

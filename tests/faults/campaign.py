@@ -177,7 +177,7 @@ class UnluckyAnnotator(Annotator):
         if luck < 0.4:
             return [await self._post(path, body), await self._post(path, body)]
         if luck < 0.5:
-            return await asyncio.gather(self._post_apart(path, body), self._post_apart(path, body))
+            return [*await asyncio.gather(self._post_apart(path, body), self._post_apart(path, body))]
         return [await self._post(path, body)]
 
     def _take_note(self, html: bytes, body: str, answer: Answer) -> bytes:
