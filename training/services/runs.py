@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shlex
 import signal
 import socket
@@ -29,6 +30,8 @@ POLL_SECONDS = 1.0
 SECONDS_TO_STOP = 10
 LOG_BYTES_READ = 8_000
 LONGEST_CAUSE = 600
+# The line that ends a traceback, of one process or of one among several.
+ERROR_LINE = re.compile(r"(\[rank\d+\]: )?[\w.]*(Error|Exception|Interrupt): \S")
 # Threads that wait by spinning take the processor from the engine and from each other: where a CPU is shared,
 # training was seen to run six times slower that way.
 TRAINER_DEFAULTS = {"OMP_WAIT_POLICY": "PASSIVE"}
@@ -150,7 +153,7 @@ def cause_of_failure(run: RunDirectory, *, returncode: int) -> str:
             "then train again."
         )
     ended = f"signal {-returncode}" if returncode < 0 else f"exit status {returncode}"
-    last = _last_line(run.path / LOG_FILE)
+    last = _last_words(run.path / LOG_FILE)
     return f"The trainer ended with {ended}{f': {last}' if last else ''}; its log has more, then retry."[
         :LONGEST_CAUSE
     ]
@@ -163,14 +166,29 @@ def _written_cause(run: RunDirectory) -> str:
         return ""
 
 
+def _last_words(log: Path) -> str:
+    """Return the last error that the log names, else its last line that says something.
+
+    A launcher closes its log with a frame, and with an error of its own, that has no words on its line.
+    """
+    lines = [line for line in _last_lines(log) if any(letter.isalpha() for letter in line)]
+    errors = [line for line in lines if ERROR_LINE.match(line)]
+    return (errors or lines or [""])[-1]
+
+
 def _last_line(log: Path) -> str:
+    return next(iter(_last_lines(log)[-1:]), "")
+
+
+def _last_lines(log: Path) -> list[str]:
+    """Return what the end of the log says, without blank lines."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - LOG_BYTES_READ))
             lines = file.read().decode("utf-8", errors="replace").split("\n")
     except OSError:
-        return ""
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+        return []
+    return [line.strip() for line in lines if line.strip()]
 
 
 def doing_now(run: RunDirectory) -> str:
