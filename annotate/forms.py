@@ -51,11 +51,15 @@ class VerdictForm(forms.Form):
 
 
 class JudgementForm(VerdictForm):
-    """A new verdict; `shown` names the sides that were shown, `had_draft` that the server keeps a draft."""
+    """A new verdict; `shown` names the sides that were shown, `had_draft` that the server keeps a draft.
+
+    `version` counts how often the person changed it before the server answered.
+    """
 
     client_id = forms.UUIDField()
     shown = forms.CharField(max_length=64)
     duration_ms = forms.IntegerField(required=False, min_value=0)
+    version = forms.IntegerField(required=False, min_value=0, max_value=10**9)
     had_draft = forms.BooleanField(required=False)
 
 

@@ -90,6 +90,10 @@ class Preference(Judgement):
         unique=True,
         help_text="Made by the browser; a double submit carries the same one.",
     )
+    version = models.PositiveIntegerField(
+        default=0,
+        help_text="Counts the changes; a copy of what was said before one, arriving late, changes nothing.",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 

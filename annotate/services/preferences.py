@@ -52,6 +52,7 @@ class Judgement:
     strength: int | None = None
     rationale: str = ""
     edit: Edit | None = None
+    version: int = 0
 
 
 def record_preference(
@@ -65,15 +66,17 @@ def record_preference(
     strength: int | None = None,
     rationale: str = "",
     edit: Edit | None = None,
+    version: int = 0,
 ) -> Preference:
     """Record a verdict, in terms of the pair's stored responses; the lease's slot becomes the preference's.
 
     The same `client_id` again is the same judgement: nothing happens, or, where it says something else, it
-    is corrected; once it has been taken back it is refused. Without a lease (it ran out) the label is taken
-    as long as a slot of the pair is free. `shown_left` is what the person saw; it defaults to the lease's
-    side. Raises LabelRefused with a sentence when the label cannot be taken.
+    is corrected. It is refused when the label was changed since, to a later `version`, or taken back. Without
+    a lease (it ran out) the label is taken as long as a slot of the pair is free. `shown_left` is what the
+    person saw; it defaults to the lease's side. Raises LabelRefused with a sentence when the label cannot be
+    taken.
     """
-    judgement = Judgement(verdict, client_id, shown_left, duration_ms, strength, rationale, edit)
+    judgement = Judgement(verdict, client_id, shown_left, duration_ms, strength, rationale, edit, version)
     with write_transaction():
         lock_annotator(annotator)
         return _record(judgement, pair=pair, annotator=annotator)
@@ -142,7 +145,8 @@ def change_preference(
         preference = Preference.objects.filter(pair=pair, annotator=annotator).first()
         if preference is None:
             raise LabelRefused("You have no label on this pair any more; there is nothing to change.")
-        return _correct(preference, pair=pair, said=_Said(verdict, strength, rationale, edit))
+        said = _Said(verdict, strength, rationale, edit)
+        return _correct(preference, pair=pair, said=said, version=preference.version + 1)
 
 
 def _record(judgement: Judgement, *, pair: Pair, annotator: User) -> Preference:
@@ -151,13 +155,14 @@ def _record(judgement: Judgement, *, pair: Pair, annotator: User) -> Preference:
     pair = lock_pair(pair.pk)
     earlier = _earlier(pair=pair, annotator=annotator, client_id=judgement.client_id)
     if earlier is not None:
-        return _correct(earlier, pair=pair, said=said)
+        return _correct(earlier, pair=pair, said=said, version=judgement.version)
     _check_open(pair, verdict=judgement.verdict)
     duration_ms = judgement.duration_ms
     preference = Preference(
         pair=pair,
         annotator=annotator,
         client_id=judgement.client_id,
+        version=judgement.version,
         shown_left=_turn_lease_into_slot(judgement, pair=pair, annotator=annotator),
         duration_ms=duration_ms and min(duration_ms, LONGEST_DURATION_MS),
         guidelines_version=pair.study.guidelines_version,
@@ -234,11 +239,18 @@ def _say(said: _Said, *, preference: Preference, pair: Pair) -> bool:
     return differs
 
 
-def _correct(preference: Preference, *, pair: Pair, said: _Said) -> Preference:
-    if _say(said, preference=preference, pair=pair):
-        _check_open(pair, verdict=said.verdict)
-        preference.save()
-        keep_revision(preference, action=PreferenceRevision.Action.CHANGED)
+def _correct(preference: Preference, *, pair: Pair, said: _Said, version: int) -> Preference:
+    known = preference.version
+    preference.version = max(version, known)
+    if not _say(said, preference=preference, pair=pair):
+        if version > known:
+            preference.save(update_fields=["version"])
+        return preference
+    if version < known:
+        raise AlreadyLabelled("You have changed this label since; what it says now stands.")
+    _check_open(pair, verdict=said.verdict)
+    preference.save()
+    keep_revision(preference, action=PreferenceRevision.Action.CHANGED)
     return preference
 
 

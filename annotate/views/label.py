@@ -140,6 +140,7 @@ def _judgement(form: JudgementForm, *, left_side: Side) -> Judgement:
         client_id=form.cleaned_data["client_id"],
         shown_left=left_side,
         duration_ms=form.cleaned_data["duration_ms"],
+        version=form.cleaned_data["version"] or 0,
         strength=form.cleaned_data["strength"],
         rationale=form.cleaned_data["rationale"],
         edit=stored_edit(form, left_side=left_side),

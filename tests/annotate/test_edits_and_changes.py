@@ -132,3 +132,28 @@ def test_undo_keeps_what_was_written_as_a_draft(study: Study, pair: Pair, ana: U
     undo(study, ana)
     side = "left" if leased.left_side == Side.B else "right"
     assert pair.drafts.get().content == {"rationale": "why", "edit_side": side, "edit_text": "better words"}
+
+
+def test_a_copy_of_a_label_that_arrives_after_a_change_leaves_the_change(pair: Pair, ana: User) -> None:
+    client_id = uuid.uuid4()
+    record(pair, ana, client_id=client_id)
+    change_preference(pair=pair, annotator=ana, verdict=Verdict.B)
+    with pytest.raises(LabelRefused, match="changed this label since"):
+        record(pair, ana, client_id=client_id)
+    assert Preference.objects.get().verdict == Verdict.B
+    assert record(pair, ana, client_id=client_id, verdict=Verdict.B).verdict == Verdict.B
+    assert PreferenceRevision.objects.count() == 2
+
+
+def test_of_the_copies_of_one_form_the_latest_version_counts_in_whatever_order_they_arrive(
+    pair: Pair, ana: User
+) -> None:
+    client_id = uuid.uuid4()
+    record(pair, ana, client_id=client_id, verdict=Verdict.A)
+    record(pair, ana, client_id=client_id, verdict=Verdict.A, version=2)
+    with pytest.raises(LabelRefused, match="changed this label since"):
+        record(pair, ana, client_id=client_id, verdict=Verdict.TIE, version=1)
+    record(pair, ana, client_id=client_id, verdict=Verdict.B, version=3)
+    with pytest.raises(LabelRefused, match="changed this label since"):
+        record(pair, ana, client_id=client_id, verdict=Verdict.A)
+    assert (Preference.objects.get().verdict, Preference.objects.get().version) == (Verdict.B, 3)

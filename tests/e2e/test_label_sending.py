@@ -65,7 +65,9 @@ def test_a_label_that_cannot_be_sent_is_shown_kept_and_sent_once_later(
     page.keyboard.press("Enter")
     expect(page.locator("[data-unsaved]")).to_be_hidden()
     until(lambda: Preference.objects.count() == 1)
-    assert (Preference.objects.get().pair_id, Preference.objects.get().verdict) == (first, "tie")
+    preference = Preference.objects.get()
+    assert (preference.pair_id, preference.verdict) == (first, "tie")
+    assert preference.version > 0
     expect(page.locator(f"#stage [data-pair='{first}']")).to_have_count(0)
     assert_slots_add_up(study)
 

@@ -264,7 +264,8 @@ function sendWhatWasKept() {
     }
     const typed = [data.get("rationale"), data.get("edit_text")].filter(Boolean).join("\n\n");
     const sign = kind === "label" ? data.get("verdict") : kind;
-    outbox.add({ id, kind, pair, pairId: number, url, at, sign, typed, body: bodyOf(data, pair) });
+    const version = Number(data.get("version"));
+    outbox.add({ id, kind, pair, pairId: number, url, at, sign, typed, version, body: bodyOf(data, pair) });
   }
 }
 

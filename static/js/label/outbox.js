@@ -7,12 +7,19 @@ const TIMEOUT_MS = 20000;
 const LONGEST_WAIT_MS = 15000;
 const KIND = "unsent";
 
+// What an act says, and how often that was changed: a copy of an earlier version may reach the server after it.
+function bodyOf(job) {
+  const body = job.body();
+  if (job.version) body.set("version", job.version);
+  return body;
+}
+
 // The answers that settle an act: it was taken (2xx), or refused for good (400, 404, 409). The rest is tried again.
 async function post(job) {
   const headers = { "HX-Request": "true", "X-CSRFToken": csrfToken() };
   try {
     const signal = AbortSignal.timeout(TIMEOUT_MS);
-    const response = await fetch(job.url, { method: "POST", headers, body: job.body(), signal });
+    const response = await fetch(job.url, { method: "POST", headers, body: bodyOf(job), signal });
     if (response.redirected || response.status === 403) return { again: "signed-out" };
     if (response.status >= 500 || response.status === 429) return { again: "server" };
     return { status: response.status, html: await response.text() };
@@ -88,7 +95,7 @@ export class Outbox {
     job.id ||= `${job.kind}-${pairId(job.pair)}`;
     job.at ||= Math.max(Date.now(), this.#lastAt + 1);
     this.#lastAt = Math.max(job.at, this.#lastAt);
-    keep(KIND, job.id, { kind: job.kind, pairId: job.pairId, url: job.url, fields: String(job.body()), at: job.at });
+    keep(KIND, job.id, { kind: job.kind, pairId: job.pairId, url: job.url, fields: String(bodyOf(job)), at: job.at });
   }
 
   async #run() {
