@@ -13,6 +13,8 @@
 
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const seriesOf = (figure) => figure.dataset.series.split(" ");
+  const isEvaluation = (name) => name.startsWith("eval_");
+  const labelOf = (name) => (isEvaluation(name) ? "held out" : name.split("/")[1] || "batch");
   const hasValues = (name) => (state.values[name] || []).some((value) => value !== null);
 
   function readable(value) {
@@ -36,7 +38,7 @@
       const text = document.createElement("span");
       const values = state.values[name];
       const at = index ?? values.findLastIndex((value) => value !== null);
-      text.textContent = `${names.length > 1 ? `${name.split("/")[1]} ` : ""}${readable(values[at])}`;
+      text.textContent = `${names.length > 1 ? `${labelOf(name)} ` : ""}${readable(values[at])}`;
       return [mark, text];
     }));
     if (seriesOf(figure).some((name) => state.notFinite.has(name))) {
@@ -74,8 +76,8 @@
       label: name,
       stroke: colour(position ? "--series-2" : "--series-1"),
       width: 1.75,
-      spanGaps: false,
-      points: { show: state.steps.length < 3, size: 5 },
+      spanGaps: isEvaluation(name),
+      points: { show: isEvaluation(name) || state.steps.length < 3, size: 5 },
     }));
     return {
       width,
@@ -132,6 +134,14 @@
       state.values[name] = known.concat(values);
     });
     answer.not_finite.forEach((name) => state.notFinite.add(name));
+    // Few and whole each time: an evaluation comes after its step, which may have been asked for already.
+    Object.entries(answer.evaluations).forEach(([name, looks]) => {
+      const known = new Map(looks);
+      state.values[name] = state.steps.map((step) => known.get(step) ?? null);
+    });
+    const looked = Object.values(answer.evaluations).flat().length;
+    answer.isNew = answer.steps.length > 0 || answer.restart || looked !== state.looked;
+    state.looked = looked;
     state.after = state.steps.at(-1) ?? -1;
     state.attempt = answer.attempt;
   }
@@ -144,9 +154,8 @@
       const response = await fetch(`${holder.dataset.url}?${query}`, { headers: { Accept: "application/json" } });
       if (response.ok && !response.redirected) {
         const answer = await response.json();
-        const isNew = answer.steps.length > 0 || answer.restart;
         append(answer);
-        if (isNew || !charts.size) drawAll();
+        if (answer.isNew || !charts.size) drawAll();
         active = answer.active;
       } else {
         active = false;

@@ -160,7 +160,7 @@ def test_each_stage_and_way_of_training_survives_being_written_and_read(values: 
         (FULL | {"parent_adapter": "before"}, 'parent_adapter is not a setting here: trainable "full"'),
         (SFT | {"parent_adapter": "before"}, "parent_adapter is not a setting here: stage sft starts from"),
         (SFT | {"loss": {"name": "dpo"}}, "loss is not a setting here: stage sft has one loss"),
-        (SFT | {"evaluation": {"share": 0.1}}, "evaluation is not a setting here: stage sft has one loss"),
+        (SFT | {"evaluation": {"share": 0.9}}, "evaluation.share = 0.9 must"),
         (SFT | {"ledger": "l.sqlite"}, "ledger is not a setting here: stage sft has no reference"),
     ],
 )

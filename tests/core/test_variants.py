@@ -338,7 +338,7 @@ def test_patience_and_due_evaluations(base_folder: Path) -> None:
     settings = config(base_folder, evaluation={"share": 0.5, "every": 4, "patience": 1}).evaluation
     plan = Plan(pairs=10, pairs_per_step=1, epochs=1, seed=0)
     assert [step for step in range(11) if is_due(step, plan=plan, settings=settings)] == [4, 8, 10]
-    assert not patience_is_over([], settings=settings)
+    assert not patience_is_over([], settings=settings, best=best)
 
 
 def test_a_prompt_is_on_one_side_and_stays_there() -> None:

@@ -16,7 +16,7 @@ from tests.training.factories import attempt_of, make_job, make_round, make_stud
 from tests.training.page_world import PageWorld, add_job, page_world
 from training.core.run.directory import RunDirectory
 from training.core.run.files import append_lines
-from training.core.run.records import DemonstrationMetrics
+from training.core.run.records import DemonstrationEvaluation, DemonstrationMetrics
 from training.demonstrations import DemonstrationsRefused, read_demonstrations
 from training.jobs import perform_attempt
 from training.models import DemonstrationRun, Job, Recipe
@@ -176,6 +176,8 @@ def test_pasted_demonstrations_start_a_run_that_the_page_follows(world: PageWorl
     [
         ({"text": "nonsense"}, "Line 1: it is not JSON"),
         ({"text": ""}, "Paste demonstrations or choose a file."),
+        ({"patience": "2"}, "Stopping early goes by what is held out; give Held out a share, 0.1 is usual."),
+        ({"heldout_share": "0.9"}, "Held out = 0.9 must lie between 0.01 and 0.5; 0.1 is usual."),
         ({"epochs": "0"}, "Epochs = 0 must lie between 1 and 100; 1 to 3 is usual."),
         ({"learning_rate": "0"}, "Learning rate = 0 must lie between 1e-07 and 0.1; 2e-4 is usual."),
     ],
@@ -239,15 +241,35 @@ def test_page_draws_the_curves_of_the_newest_run_and_none_of_preferences(world: 
     steps = [
         DemonstrationMetrics(step, step / 2, 2.0 / step, 0.5, 1.5, 2e-4 / step, 100.0, 0.0) for step in (1, 2)
     ]
-    append_lines(RunDirectory(absolute(run.directory)).metrics, values=[asdict(step) for step in steps])
+    looked = DemonstrationEvaluation(2, 1.0, 1.5, 4.48, 0.25, 3, 0.0)
+    lines = [*(asdict(step) for step in steps), looked.as_json()]
+    append_lines(RunDirectory(absolute(run.directory)).metrics, values=lines)
     page = world.lead.get(world.url("demonstrations/")).content.decode()
     url = world.url("demonstrations/1/metrics/")
     assert f'data-url="{url}"' in page
     drawn = [name for names in re.findall(r'data-series="([^"]+)"', page) for name in names.split()]
-    assert drawn == ["loss", "mean_token_accuracy", "learning_rate", "grad_norm"]
+    heldout = ["eval_loss", "eval_mean_token_accuracy"]
+    assert drawn == ["loss", heldout[0], "mean_token_accuracy", heldout[1], "learning_rate", "grad_norm"]
     answer = world.lead.get(url).json()
     assert (answer["steps"], answer["active"]) == ([1, 2], True)
     assert answer["series"]["loss"] == [2.0, 1.0]
     assert answer["series"]["learning_rate"] == [2e-4, 1e-4]
-    assert set(answer["series"]) == set(drawn)
-    assert world.lead.get(url, {"after": "1"}).json()["steps"] == [2]
+    assert set(answer["series"]) == set(drawn) - set(heldout)
+    # Whole each time: an evaluation may come after its step has been asked for.
+    later = world.lead.get(url, {"after": "2"}).json()
+    assert (later["steps"], later["evaluations"]) == ([], answer["evaluations"])
+    assert later["evaluations"] == {heldout[0]: [[2, 1.5]], heldout[1]: [[2, 0.25]]}
+
+
+@database
+@pytest.mark.usefixtures("valkey")
+def test_held_out_share_and_early_stop_reach_the_run_and_their_outcome_the_page(world: PageWorld) -> None:
+    world.lead.post(world.url("demonstrations/"), typed(heldout_share="0.25", patience="2"))
+    run = DemonstrationRun.objects.get()
+    assert run.config["evaluation"] == {"share": 0.25, "every": None, "patience": 2, "keep_best": True}
+    looked = DemonstrationEvaluation(4, 1.0, 1.5, 4.48, 0.25, 3, 0.0)
+    result = {"heldout": looked.as_json(), "stopped_early": True, "steps": 8, "kept_step": 4}
+    DemonstrationRun.objects.update(result=result)
+    page = world.lead.get(world.url("demonstrations/")).content.decode()
+    assert "Held out: loss 1.500, perplexity 4.48" in page
+    assert "stopped early after step 8, kept step 4" in page

@@ -33,7 +33,8 @@ Stages ("stage" in config.json):
   dpo     (default) train on preferences; "parent_adapter" continues an adapter; "trainable": "full" trains
           every weight instead of LoRA; "evaluation": {"share": 0.1, "patience": 2, "keep_best": true} holds
           a tenth of the prompts out, stops early and keeps the best
-  sft     train on demonstrations, {"prompt": […], "completion": […]} a line; gives model/, a new base
+  sft     train on demonstrations, {"prompt": […], "completion": […]} a line; gives model/, a new base;
+          "evaluation" as above, by the loss of what is held out
   score   log-probs of given completions under policy and reference: {"prompt": […], "completion": […]}, or
           completions: [[…], […]]
 

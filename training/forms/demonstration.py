@@ -51,6 +51,27 @@ LEARNING = (
         "Size of the adapter that learns; it is merged into the new base model at the end.",
         whole=True,
     ),
+    NumberSetting(
+        "heldout_share",
+        "Held out",
+        0.01,
+        0.5,
+        "0.1",
+        "Share of the prompts that is not learnt but looked at after each epoch: its loss and perplexity "
+        "tell learning from learning by heart. Empty: none.",
+        optional=True,
+    ),
+    NumberSetting(
+        "patience",
+        "Stop early after",
+        1,
+        100,
+        "1 or 2",
+        "So many looks at what is held out without a lower loss end the run, and the best look's model is "
+        "kept. Empty: it goes on to its last epoch.",
+        whole=True,
+        optional=True,
+    ),
 )
 
 
@@ -71,14 +92,17 @@ class DemonstrationForm(forms.Form):
         self.fields |= {setting.name: setting.field() for setting in LEARNING}
         usual = LearningSettings()
         for setting in LEARNING:
-            shown = f"{getattr(usual, setting.name):g}" if not setting.whole else getattr(usual, setting.name)
-            self.fields[setting.name].initial = "2e-4" if shown == "0.0002" else shown
+            value = getattr(usual, setting.name)
+            self.fields[setting.name].initial = "2e-4" if value == 2e-4 else value
 
     def clean(self) -> dict[str, Any]:
         for setting in LEARNING:
             value = self.cleaned_data.get(setting.name)
             if value is not None and (fault := setting.fault(value)):
                 self.add_error(setting.name, fault)
+        if self.cleaned_data.get("patience") and not self.cleaned_data.get("heldout_share"):
+            said = "Stopping early goes by what is held out; give Held out a share, 0.1 is usual."
+            self.add_error("patience", said)
         upload, limit = self.cleaned_data.get("file"), settings.MAX_PROMPT_FILE_BYTES
         if upload and upload.size > limit:
             self.add_error(

@@ -27,6 +27,20 @@ class DemonstrationRow:
         return (self.run.result or {}).get("loss_last")
 
     @property
+    def heldout(self) -> dict[str, float]:
+        """Return what the kept weights came to on held-out demonstrations, or nothing."""
+        values = (self.run.result or {}).get("heldout") or {}
+        return {name.removeprefix("eval_"): value for name, value in values.items()}
+
+    @property
+    def ended_early(self) -> str:
+        """Return where a run that stopped early ended, and whose weights it kept."""
+        result = self.run.result or {}
+        if not result.get("stopped_early"):
+            return ""
+        return f"stopped early after step {result.get('steps')}, kept step {result.get('kept_step')}"
+
+    @property
     def left_out(self) -> int:
         result = self.run.result or {}
         return int(result.get("examples", 0)) - int(result.get("used", 0))

@@ -2,8 +2,8 @@
 
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,9 @@ SERIES = (
 )
 # A run on demonstrations has no reference and no β: no rewards, margins or log-ratios.
 DEMONSTRATION_SERIES = ("loss", "mean_token_accuracy", "grad_norm", "learning_rate")
+# What of an evaluation on held-out examples is drawn, in either stage.
+EVALUATIONS = ("eval_loss", "eval_mean_token_accuracy", "eval_rewards/accuracies")
+EVALUATION_MARK = '"eval_loss"'
 # Lines are under a kilobyte; this holds the last ten of them and some evaluations between.
 TAIL_BYTES = 24_000
 # A chart is a few hundred pixels wide: of a longer run whole curves have evenly spaced steps.
@@ -40,11 +43,15 @@ RECENT_STEPS = 10
 
 @dataclass(frozen=True)
 class Curves:
-    """Values per optimiser step, in step order; None stands where a value is missing or not finite."""
+    """Values per optimiser step, in step order; None stands where a value is missing or not finite.
+
+    `evaluations` are all looks at held-out examples so far, by the name of their figure: step and value.
+    """
 
     steps: list[int]
     series: dict[str, list[float | None]]
     not_finite: list[str]
+    evaluations: dict[str, list[tuple[int, float | None]]] = field(default_factory=dict)
 
 
 def run_directory(run: Run | DemonstrationRun) -> Path:
@@ -69,6 +76,7 @@ def run_curves(run: Run | DemonstrationRun, *, after: int = -1) -> Curves:
         return curves_of([], series=series)
     rows: dict[int, dict[str, Any]] = {}
     lines = text.splitlines()[::-1]
+    evaluations = evaluations_of([line for line in reversed(lines) if EVALUATION_MARK in line])
     stride = max(1, -(-len(lines) // MOST_STEPS)) if after < 0 else 1
     for line in [*lines[:stride], *lines[stride::stride]] if stride > 1 else lines:
         row = parsed(line)
@@ -77,7 +85,22 @@ def run_curves(run: Run | DemonstrationRun, *, after: int = -1) -> Curves:
         if row["step"] <= after:
             break
         rows.setdefault(row["step"], row)
-    return curves_of([rows[step] for step in sorted(rows)], series=series)
+    found = curves_of([rows[step] for step in sorted(rows)], series=series)
+    return replace(found, evaluations=evaluations)
+
+
+def evaluations_of(lines: Iterable[str]) -> dict[str, list[tuple[int, float | None]]]:
+    """Return the figures of `EVALUATIONS` that the lines about evaluations have, step by step."""
+    found: dict[str, list[tuple[int, float | None]]] = {}
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        for name in EVALUATIONS:
+            if name in row:
+                found.setdefault(name, []).append((row["step"], finite(row[name])))
+    return found
 
 
 def parsed(line: str) -> dict[str, Any] | None:

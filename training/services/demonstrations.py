@@ -15,7 +15,7 @@ from django.db.models import F
 
 from annotate.models import Study, User
 from annotate.services.audit import record_audit
-from training.core.run.config import LoraSettings, OptimizerSettings, RunConfig
+from training.core.run.config import EvaluationSettings, LoraSettings, OptimizerSettings, RunConfig
 from training.core.run.directory import RunDirectory
 from training.core.run.files import fsync_folder, sha256_of_file, write_json, write_json_lines
 from training.demonstrations import Demonstration, read_demonstrations
@@ -35,12 +35,18 @@ class LearningRefused(Exception):
 
 @dataclass(frozen=True)
 class LearningSettings:
-    """How to learn from demonstrations; the adapter is merged into the new base at the end."""
+    """How to learn from demonstrations; the adapter is merged into the new base at the end.
+
+    `heldout_share` of the prompts is held out and looked at after each epoch (None: nothing). After
+    `patience` looks without a lower loss the run stops, and the best weights are kept (None: it goes on).
+    """
 
     learning_rate: float = 2e-4
     epochs: int = 3
     demonstrations_per_step: int = 8
     lora_r: int = 16
+    heldout_share: float | None = None
+    patience: int | None = None
 
 
 def start_learning(
@@ -85,6 +91,11 @@ def learning_config(recipe: Recipe, *, settings: LearningSettings) -> RunConfig:
             learning_rate=settings.learning_rate,
             epochs=settings.epochs,
             pairs_per_step=settings.demonstrations_per_step,
+        ),
+        evaluation=EvaluationSettings(
+            share=settings.heldout_share or 0.0,
+            patience=settings.patience,
+            keep_best=settings.patience is not None,
         ),
         max_length=recipe.max_length,
         dtype=recipe.dtype,

@@ -93,9 +93,11 @@ def demonstration_card(config: RunConfig, *, result: RunResult) -> str:
         "Longest sequence": f"{config.max_length} tokens",
         "Precision, seed": f"{config.dtype} (trained weights in float32), {config.seed}",
         "Loss of the first and last step": f"{result.loss_first:.4f}, {result.loss_last:.4f}",
+        "On held-out data": _heldout(result.heldout),
         "Versions": _versions(result),
         "config.json": f"sha256 {result.config_sha256[:12]}",
     }
+    rows = {name: value for name, value in rows.items() if value}
     return f"""---
 base_model: {config.base_model}
 library_name: transformers
@@ -157,6 +159,8 @@ def _heldout(values: Mapping[str, Any] | None) -> str:
         return ""
     accuracy = values.get("eval_rewards/accuracies")
     shown = "" if accuracy is None else f", accuracy {accuracy:.3f}"
+    if "eval_perplexity" in values:
+        shown = f", perplexity {values['eval_perplexity']:.3g}"
     return (
         f"loss {values['eval_loss']:.4f}{shown} on {values['eval_examples']} examples, step {values['step']}"
     )

@@ -103,11 +103,11 @@ class OptimizerSettings:
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """Looking at held-out preferences: every so many steps (None: after each epoch), and what follows.
+    """Looking at held-out examples: every so many steps (None: after each epoch), and what follows.
 
     `share` of the prompts is held out unless the run directory has a heldout.jsonl. Training stops after
-    `patience` evaluations without a better preference accuracy (None: never); with `keep_best` the result is
-    the policy of the best evaluation, else the last one.
+    `patience` evaluations without a better one (None: never); with `keep_best` the result is the policy of
+    the best evaluation, else the last one. Better is a higher preference accuracy, in stage sft a lower loss.
     """
 
     share: float = 0.0
@@ -218,9 +218,9 @@ def _refused_keys(*, stage: str, trainable: str) -> dict[str, str]:
     """The keys that contradict the stage or what is trained, each with what to do."""
     refused = {}
     if stage == "sft":
-        only = "stage sft has one loss, the negative log-likelihood of the completions"
-        refused["loss"] = f"{only}; leave it out"
-        refused["evaluation"] = f"{only}, and no preferences to hold out; leave it out"
+        refused["loss"] = (
+            "stage sft has one loss, the negative log-likelihood of the completions; leave it out"
+        )
         refused["ledger"] = "stage sft has no reference; leave it out"
         refused["parent_adapter"] = "stage sft starts from base_model; merge the adapter into a base first"
     if trainable == "full":

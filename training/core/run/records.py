@@ -104,6 +104,32 @@ class DemonstrationMetrics:
 
 
 @dataclass(frozen=True)
+class DemonstrationEvaluation:
+    """The held-out demonstrations of stage sft after `step` steps; `examples` is how many there are.
+
+    `loss` is the mean negative log-likelihood (nats) of their completion tokens, `perplexity` its exp.
+    """
+
+    step: int
+    epoch: float
+    loss: float
+    perplexity: float
+    mean_token_accuracy: float
+    examples: int
+    time: float
+
+    def as_json(self) -> dict[str, Any]:
+        """The object of one line of metrics.jsonl: `eval_` before the names, but for step, epoch and time."""
+        plain = ("step", "epoch", "time")
+        return {key if key in plain else f"{EVALUATION}{key}": value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "DemonstrationEvaluation":
+        """Read back an evaluation's line of metrics.jsonl."""
+        return cls(**{key.removeprefix(EVALUATION): value for key, value in values.items()})
+
+
+@dataclass(frozen=True)
 class MarginRecord:
     """One example's margin at a look, and at its next one (None until there is one).
 
@@ -191,7 +217,13 @@ def read_metrics(path: Path) -> Iterator[StepMetrics]:
 
 def read_demonstration_metrics(path: Path) -> Iterator[DemonstrationMetrics]:
     """The steps of stage sft written so far; safe while the trainer writes."""
-    return (DemonstrationMetrics(**values) for values in read_json_lines(path))
+    return (DemonstrationMetrics(**values) for values in read_json_lines(path) if not _is_evaluation(values))
+
+
+def read_demonstration_evaluations(path: Path) -> Iterator[DemonstrationEvaluation]:
+    """The evaluations on held-out demonstrations written so far, from the same file as the steps."""
+    lines = read_json_lines(path)
+    return (DemonstrationEvaluation.from_json(values) for values in lines if _is_evaluation(values))
 
 
 def read_evaluations(path: Path) -> Iterator[Evaluation]:

@@ -90,7 +90,7 @@ def _train(job: DpoRun, *, reached: Reached) -> Reached:
 
 
 def _is_over(job: DpoRun, *, reached: Reached) -> bool:
-    patience = patience_is_over(reached.evaluations, settings=job.config.evaluation)
+    patience = patience_is_over(reached.evaluations, settings=job.config.evaluation, best=best)
     return patience or reached.position.step == job.plan.steps
 
 

@@ -1,8 +1,9 @@
 """Looking at the held-out examples: their figures, the best evaluation so far, and when to stop early."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from typing import TypeVar
 
 from training.core.diagnostics import figures_of
 from training.core.progress import say
@@ -11,6 +12,8 @@ from training.core.run.files import append_lines
 from training.core.run.records import Evaluation
 from training.core.stages.job import DpoRun, all_looks
 from training.core.stages.schedule import Plan
+
+Made = TypeVar("Made")
 
 
 def is_due(step: int, *, plan: Plan, settings: EvaluationSettings) -> bool:
@@ -46,8 +49,10 @@ def best(evaluations: Sequence[Evaluation]) -> Evaluation:
     return max(evaluations, key=lambda evaluation: evaluation.rewards_accuracies or 0.0)
 
 
-def patience_is_over(evaluations: Sequence[Evaluation], *, settings: EvaluationSettings) -> bool:
-    """Whether the last `patience` evaluations brought no better accuracy."""
+def patience_is_over(
+    evaluations: Sequence[Made], *, settings: EvaluationSettings, best: Callable[[Sequence[Made]], Made]
+) -> bool:
+    """Whether the last `patience` evaluations brought none that is better than the `best` before them."""
     if settings.patience is None or not evaluations:
         return False
     since = len(evaluations) - 1 - list(evaluations).index(best(evaluations))

@@ -96,19 +96,24 @@ def save(job: TrainingJob, *, position: Position) -> None:
     )
 
 
-def take_steps(job: TrainingJob, *, position: Position, take: Callable[[int], str]) -> Position:
+def take_steps(
+    job: TrainingJob, *, position: Position, take: Callable[[int], str], is_over: Callable[[int], bool]
+) -> Position:
     """`take` the steps that are left (each from 0; it returns figures to show), with checkpoints.
 
-    One is written every so often, at the end, and where a request stops the run.
+    After each, and before the first, `is_over` is asked with the steps taken. A checkpoint is written every
+    so often, at the end, and where a request stops the run.
     """
     with progress("step", total=job.plan.steps, done=position.step) as shown:
         try:
-            while position.step < job.plan.steps:
+            over = is_over(position.step)
+            while not over:
                 began = time.monotonic()
                 figures = take(position.step)
                 seconds = position.seconds + time.monotonic() - began
                 position = replace(position, step=position.step + 1, seconds=seconds)
-                if position.step % job.config.checkpoint_every == 0 or position.step == job.plan.steps:
+                over = is_over(position.step)
+                if position.step % job.config.checkpoint_every == 0 or over:
                     save(job, position=position)
                 shown.advance(figures)
         except RunStoppedError:

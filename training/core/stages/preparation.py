@@ -27,7 +27,7 @@ from training.core.model.loading import (
 )
 from training.core.process import raise_if_stopped
 from training.core.progress import say
-from training.core.run.config import RunConfig
+from training.core.run.config import EvaluationSettings, RunConfig
 from training.core.run.directory import Receipt, RunDirectory
 from training.core.run.files import write_json
 from training.core.run.weights import trainable_policy, trained_weights
@@ -115,7 +115,7 @@ def _examples(
         write_json(run.receipt, value=asdict(receipt))
     if not encoded.items:
         raise encoded.none_usable()
-    _check_split(training, heldout=heldout, config=config)
+    check_split(training, heldout=heldout, config=config)
     called = "examples" if config.loss.name == "kto" else "pairs"
     held = f", {len(heldout)} held out" if heldout else ""
     say(f"{receipt.used} of {receipt.examples} {called} can be used{held}; {receipt.steps} steps")
@@ -137,17 +137,19 @@ def _encoded(
     return encode_pairs(path, tokenizer=tokenizer, rules=rules)
 
 
-def _check_split(training: tuple[Encoded, ...], *, heldout: tuple[Encoded, ...], config: RunConfig) -> None:
+def check_split(training: Sequence[object], *, heldout: Sequence[object], config: RunConfig) -> None:
+    """Raise TrainingError where nothing is left to train on, or nothing is held out for what asks for it."""
     settings = config.evaluation
     if not training:
         raise TrainingError(
             f"evaluation.share = {settings.share:g} holds out every prompt there is; lower it or add prompts"
         )
-    if not heldout and (settings.patience is not None or settings.keep_best or settings.share > 0):
+    unset = asdict(EvaluationSettings())
+    asking = [f"evaluation.{name}" for name, value in asdict(settings).items() if value != unset[name]]
+    if not heldout and asking:
         raise TrainingError(
-            f"nothing is held out to evaluate on (evaluation.share = {settings.share:g}); raise the share "
-            "or put "
-            "a heldout.jsonl into the run directory"
+            f"{', '.join(asking)}: nothing is held out to evaluate on (evaluation.share = "
+            f"{settings.share:g}); raise the share or put a heldout.jsonl into the run directory"
         )
 
 

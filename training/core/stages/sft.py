@@ -6,16 +6,14 @@ completion mask.
 """
 
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import torch
-from torch import nn
 
 from training.core.data.encode import EncodedCompletion, encode_demonstrations
 from training.core.distributed import ALONE, Ranks
 from training.core.errors import TrainingError
-from training.core.logprobs.pairs import completions_token_logps, passes
 from training.core.model.loading import (
     BaseModel,
     encoding_rules,
@@ -32,41 +30,28 @@ from training.core.run.config import RunConfig
 from training.core.run.directory import Receipt, RunDirectory
 from training.core.run.files import append_lines, sha256_of_model, write_json
 from training.core.run.model_folder import write_model
-from training.core.run.records import DemonstrationMetrics, RunResult, read_demonstration_metrics
-from training.core.run.weights import TrainedWeights, trainable_policy, trained_weights
+from training.core.run.records import (
+    DemonstrationMetrics,
+    RunResult,
+    read_demonstration_evaluations,
+    read_demonstration_metrics,
+)
+from training.core.run.weights import trainable_policy, trained_weights
+from training.core.stages.demonstrations import SftRun, batch_backward
+from training.core.stages.heldout import split_by_prompt
 from training.core.stages.loop import check_finite, restore, set_rate, take_steps, update
-from training.core.stages.preparation import plan_of
-from training.core.stages.schedule import Plan
+from training.core.stages.preparation import check_split, plan_of
+from training.core.stages.sft_evaluation import Evaluations
 from training.core.versions import library_versions
 
 
 @dataclass(frozen=True)
-class SftRun:
-    """All that a step needs."""
+class Ending:
+    """Whose weights the result has: those after `kept` steps, how they did on held-out data."""
 
-    run: RunDirectory
-    config: RunConfig
-    base: BaseModel
-    policy: nn.Module
-    weights: TrainedWeights
-    optimizer: torch.optim.Optimizer
-    items: tuple[EncodedCompletion, ...]
-    plan: Plan
-    receipt: Receipt
-    ranks: Ranks
-
-
-@dataclass(frozen=True)
-class Learnt:
-    """A demonstration before the step's update: its summed NLL in nats, and how many tokens it has.
-
-    `hits` of its completion's tokens were the likeliest ones.
-    """
-
-    nll: float
-    hits: int
-    completion_tokens: int
-    tokens: int
+    kept: int
+    warnings: tuple[str, ...]
+    heldout: dict[str, Any] | None
 
 
 def run_sft(run: RunDirectory, *, config: RunConfig, ranks: Ranks = ALONE) -> None:
@@ -75,8 +60,19 @@ def run_sft(run: RunDirectory, *, config: RunConfig, ranks: Ranks = ALONE) -> No
     Raises TrainingError with a cause that a person can act on, RunStoppedError when asked to stop.
     """
     job = prepare_sft(run, config=config, ranks=ranks)
-    position = take_steps(job, position=restore(job), take=lambda step: _shown(train_step(job, step=step)))
-    ranks.on_main(lambda: _finish(job, position=position))
+    position = restore(job)
+    made = ranks.on_main(lambda: tuple(read_demonstration_evaluations(run.metrics)))
+    evaluations = Evaluations(job, made=made)
+    position = take_steps(
+        job,
+        position=position,
+        take=lambda step: _shown(train_step(job, step=step)),
+        is_over=evaluations.is_over,
+    )
+    kept, lost = evaluations.keep_best(step=position.step)
+    looked = evaluations.of(kept)
+    ending = Ending(kept=kept, warnings=lost, heldout=looked.as_json() if looked else None)
+    ranks.on_main(lambda: _finish(job, position=position, ending=ending))
 
 
 def prepare_sft(run: RunDirectory, *, config: RunConfig, ranks: Ranks = ALONE) -> SftRun:
@@ -85,7 +81,7 @@ def prepare_sft(run: RunDirectory, *, config: RunConfig, ranks: Ranks = ALONE) -
     Raises TrainingError when no example can be used.
     """
     base = find_base(config)
-    items, receipt = _examples(run, config=config, base=base, ranks=ranks)
+    items, heldout, receipt = _examples(run, config=config, base=base, ranks=ranks)
     raise_if_stopped(where="before the model was loaded")
     policy = trainable_policy(config, model=load_base(config, base=base))
     weights = trained_weights(policy)
@@ -100,6 +96,7 @@ def prepare_sft(run: RunDirectory, *, config: RunConfig, ranks: Ranks = ALONE) -
             weights.parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay
         ),
         items=items,
+        heldout=heldout,
         plan=plan_of(config, pairs=len(items)),
         receipt=receipt,
         ranks=ranks,
@@ -132,74 +129,45 @@ def train_step(job: SftRun, *, step: int) -> DemonstrationMetrics:
     return metrics
 
 
-def batch_backward(job: SftRun, *, indices: Sequence[int], step: int) -> list[Learnt]:
-    """Leave the gradient of the batch's loss on the weights of every rank; returns each demonstration's
-    figures.
-
-    Passes of any size on any number of ranks add up to the same gradient: all are divided by the batch's
-    tokens.
-    """
-    total = sum(len(job.items[index].completion) for index in indices)
-    own = job.ranks.share(indices)
-    where = f"after step {step} of {job.plan.steps}"
-    learnt = job.ranks.together(lambda: _passes(job, indices=own, total=total, where=where))
-    job.ranks.add_gradients(job.weights.parameters)
-    return job.ranks.in_order(learnt)
-
-
-def _passes(job: SftRun, *, indices: Sequence[int], total: int, where: str) -> list[Learnt]:
-    found: list[Learnt] = []
-    items = [job.items[index] for index in indices]
-    tokens = [len(item.prompt) + len(item.completion) for item in items]
-    for part in passes(tokens, pairs_per_pass=job.config.optimizer.pairs_per_pass):
-        raise_if_stopped(where=where)
-        found += _pass(job, group=items[part], total=total)
-    return found
-
-
-def _pass(job: SftRun, *, group: Sequence[EncodedCompletion], total: int) -> list[Learnt]:
-    """Add the gradient of some demonstrations' −Σ log π / total to the weights."""
-    lengths = [len(item.completion) for item in group]
-    hits = torch.zeros(sum(lengths), dtype=torch.bool, device=next(job.policy.parameters()).device)
-    logps = completions_token_logps(
-        job.policy,
-        completions=[(item.prompt, item.completion) for item in group],
-        chunk_tokens=job.config.chunk_tokens,
-        hits=hits,
-    )
-    torch.autograd.backward(-torch.cat(logps).sum() / total)
-    job.weights.collect_gradients()
-    return [
-        Learnt(
-            nll=-float(one.detach().sum()),
-            hits=int(hit.sum()),
-            completion_tokens=len(item.completion),
-            tokens=len(item.prompt) + len(item.completion),
-        )
-        for item, one, hit in zip(group, logps, torch.split(hits, lengths), strict=True)
-    ]
-
-
 def _examples(
     run: RunDirectory, *, config: RunConfig, base: BaseModel, ranks: Ranks
-) -> tuple[tuple[EncodedCompletion, ...], Receipt]:
+) -> tuple[tuple[EncodedCompletion, ...], tuple[EncodedCompletion, ...], Receipt]:
+    """Demonstrations to learn, held-out ones, and the receipt, which is on disk then."""
     tokenizer = load_tokenizer(base)
     rules = encoding_rules(config, base=base, tokenizer=tokenizer)
     encoded = encode_demonstrations(run.examples, tokenizer=tokenizer, rules=rules)
-    receipt = encoded.receipt(steps=plan_of(config, pairs=len(encoded.items)).steps)
+    training, heldout = encoded.items, ()
+    if run.heldout.exists():
+        given = encode_demonstrations(run.heldout, tokenizer=tokenizer, rules=rules)
+        heldout = given.items
+        if not heldout:
+            raise TrainingError(f"heldout.jsonl: {given.none_usable()}")
+    elif config.evaluation.share > 0:
+        training, heldout = split_by_prompt(training, share=config.evaluation.share, seed=config.seed)
+    receipt = encoded.receipt(steps=plan_of(config, pairs=len(training)).steps)
+    receipt = replace(receipt, heldout=len(heldout))
     ranks.on_main(lambda: write_json(run.receipt, value=asdict(receipt)))
     if not encoded.items:
         raise encoded.none_usable()
-    say(f"{receipt.used} of {receipt.examples} demonstrations can be used; {receipt.steps} steps")
-    return encoded.items, receipt
+    check_split(training, heldout=heldout, config=config)
+    held = f", {len(heldout)} held out" if heldout else ""
+    say(f"{receipt.used} of {receipt.examples} demonstrations can be used{held}; {receipt.steps} steps")
+    return training, heldout, receipt
 
 
-def _finish(job: SftRun, *, position: Position) -> None:
+def _finish(job: SftRun, *, position: Position, ending: Ending) -> None:
     """Merge the adapter, write model/, and result.json last."""
-    result = _result(job, position=position)
+    result = replace(
+        _result(job, position=position),
+        kept_step=ending.kept,
+        warnings=ending.warnings,
+        heldout=ending.heldout,
+    )
     model = merged(job.policy)
     write_model(job.run, model=model, base=job.base, card=demonstration_card(job.config, result=result))
-    result = RunResult(**{**vars(result), "model_sha256": sha256_of_model(job.run.model)})
+    result = replace(result, model_sha256=sha256_of_model(job.run.model))
+    for warning in result.warnings:
+        say(f"warning: {warning}")
     write_json(job.run.result, value=asdict(result))
     say(f"finished: loss {result.loss_first:.4f} → {result.loss_last:.4f}; the new base is {job.run.model}")
 
@@ -208,6 +176,7 @@ def _result(job: SftRun, *, position: Position) -> RunResult:
     steps = list(read_demonstration_metrics(job.run.metrics))
     if not steps:
         raise TrainingError(f"{job.run.metrics} has no steps; remove checkpoints/ to train again")
+    seen = sum(len(job.plan.batch(step)) for step in range(position.step))
     return RunResult(
         stage=job.config.stage,
         examples=job.receipt.examples,
@@ -220,7 +189,8 @@ def _result(job: SftRun, *, position: Position) -> RunResult:
         versions=library_versions(),
         loss_first=steps[0].loss,
         loss_last=steps[-1].loss,
-        pairs_per_second=position.step and len(job.items) * job.plan.epochs / position.seconds,
+        pairs_per_second=seen / position.seconds,
+        stopped_early=position.step < job.plan.steps,
     )
 
 
