@@ -5,6 +5,7 @@ structure.
 """
 
 from annotate.models.audit import AuditEntry
+from annotate.models.frozen import FrozenVotes
 from annotate.models.labelling import (
     Draft,
     Lease,
@@ -26,6 +27,7 @@ __all__ = [
     "AuditEntry",
     "Draft",
     "Flag",
+    "FrozenVotes",
     "GuidelinesVersion",
     "Invite",
     "KnownAnswer",

@@ -138,6 +138,8 @@ class Pair(models.Model):
                 name="open_pairs_reserved_for",
             ),
             models.Index(fields=["study", "batch", "purpose"]),
+            # No label changes any of these: it costs nothing while people work.
+            models.Index(fields=["study", "state", "purpose", "batch"], name="pairs_by_state"),
             models.Index(
                 fields=["reserved_for", "original"],
                 condition=models.Q(reserved_for__isnull=False),

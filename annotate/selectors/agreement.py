@@ -1,6 +1,7 @@
 """How the votes on shared pairs fell, counted in the database: a few rows, however many labels there are."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from django.db import connection
@@ -15,8 +16,10 @@ from annotate.quality.statistics import (
     raw_agreement,
     share_of,
 )
+from annotate.selectors.frozen_votes import KeptVotes
 
-# One row per annotator, verdict and outcome of the pair's votes. Reserved copies have one vote each.
+# One row per annotator, verdict and outcome of the pair's votes. Reserved copies have one vote each; every
+# vote takes a slot, so only pairs with two slots taken are read.
 TALLIES = """
     SELECT mine.annotator_id, mine.verdict, tally.a, tally.b, tally.tie, tally.both_bad, COUNT(*)
     FROM {preference} mine
@@ -28,7 +31,8 @@ TALLIES = """
                SUM(CASE WHEN vote.verdict = 'both_bad' THEN 1 ELSE 0 END) AS both_bad
         FROM {preference} vote
         JOIN {pair} pair ON pair.id = vote.pair_id
-        WHERE pair.study_id = %s AND pair.reserved_for_id IS NULL AND pair.state <> 'withdrawn' {only}
+        WHERE pair.study_id = %s AND pair.slots_taken >= 2 AND pair.reserved_for_id IS NULL
+              AND pair.state <> 'withdrawn' {only}
         GROUP BY vote.pair_id
         HAVING COUNT(*) >= 2
     ) tally ON tally.pair_id = mine.pair_id
@@ -54,21 +58,46 @@ class Agreement:
     alpha: Alpha
 
 
-def tally_rows(study: Study, *, batch: int | None = None) -> list[TallyRow]:
+def tally_rows(study: Study, *, kept: KeptVotes) -> list[TallyRow]:
     """Return how votes fell on the pairs that two people or more have judged: one query.
 
-    With `batch`, on the training pairs of that delivery alone.
+    Those on frozen pairs are taken from what is kept.
     """
+    if kept.is_all:
+        return _tally_rows(study, only="AND pair.state = 'open'", parameters=[]) + _kept_rows(kept)
+    if not kept.rows:
+        return _tally_rows(study, only="", parameters=[])
+    marks = ", ".join(["%s"] * len(kept.rows))
+    frozen = f"pair.state = 'frozen' AND pair.purpose = 'train' AND pair.batch IN ({marks})"
+    return _tally_rows(study, only=f"AND NOT ({frozen})", parameters=kept.batches) + _kept_rows(kept)
+
+
+def batch_tally_rows(study: Study, *, batch: int) -> list[TallyRow]:
+    """Return how votes fell on the shared training pairs of one delivery: one query."""
+    return _tally_rows(study, only="AND pair.purpose = 'train' AND pair.batch = %s", parameters=[batch])
+
+
+def frozen_tally_rows(study: Study, *, batch: int) -> list[TallyRow]:
+    """Return how votes fell on the shared frozen training pairs of one delivery: one query."""
+    only = "AND pair.purpose = 'train' AND pair.batch = %s AND pair.state = 'frozen'"
+    return _tally_rows(study, only=only, parameters=[batch])
+
+
+def _kept_rows(kept: KeptVotes) -> list[TallyRow]:
+    rows = (row for delivery in kept.rows for row in delivery.counts["tallies"])
+    return [TallyRow(annotator, verdict, _tally(tally), votes) for annotator, verdict, tally, votes in rows]
+
+
+def _tally_rows(study: Study, *, only: str, parameters: list[int]) -> list[TallyRow]:
     tables = {"preference": Preference._meta.db_table, "pair": Pair._meta.db_table}
-    only = "" if batch is None else "AND pair.purpose = 'train' AND pair.batch = %s"
     with connection.cursor() as cursor:
-        cursor.execute(
-            TALLIES.format(**tables, only=only), [study.pk] if batch is None else [study.pk, batch]
-        )
-        return [
-            TallyRow(row[0], row[1], (int(row[2]), int(row[3]), int(row[4]), int(row[5])), row[6])
-            for row in cursor.fetchall()
-        ]
+        cursor.execute(TALLIES.format(**tables, only=only), [study.pk, *parameters])
+        return [TallyRow(row[0], row[1], _tally(row[2:6]), row[6]) for row in cursor.fetchall()]
+
+
+def _tally(counts: Sequence[int]) -> Tally:
+    a, b, tie, both_bad = map(int, counts)
+    return a, b, tie, both_bad
 
 
 def study_agreement(rows: list[TallyRow]) -> Agreement:

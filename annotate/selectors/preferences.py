@@ -122,9 +122,14 @@ def label_usage(*, study: Study, batches: Iterable[int] | None = None) -> LabelU
         verdict.value: Count("preferences", filter=counts & Q(preferences__verdict=verdict))
         for verdict in Verdict
     }
-    decided = pairs.annotate(**counted, decided=F("resolution__verdict"), out=F("resolution__left_out"))
+    # Grouped by the key alone: by every column of a pair it takes twice as long.
+    decided = (
+        pairs.order_by()
+        .values("pk")
+        .annotate(**counted, decided=F("resolution__verdict"), out=F("resolution__left_out"))
+    )
     # Many pairs, few different tallies: each is judged once.
-    tallies = Counter(decided.order_by().values_list("decided", "out", *counted))
+    tallies = Counter(decided.values_list("decided", "out", *counted))
     outcomes: Counter[str] = Counter()
     for (verdict, out, *tally), pairs_alike in tallies.items():
         outcome = LEFT_OUT if out else verdict or majority(dict(zip(counted, tally, strict=True)))

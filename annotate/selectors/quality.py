@@ -5,13 +5,12 @@ same at a hundred thousand labels; the page says how many those are.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
 
-from django.db.models import CharField, Count, F, OuterRef, Q, QuerySet, Subquery
-from django.db.models.functions import Cast, Length, Substr
+from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Length
 
 from annotate.models import Membership, Pair, Preference, Study, User, Verdict
 from annotate.quality.alarms import Alarm, alarms_of
@@ -19,9 +18,12 @@ from annotate.quality.statistics import Alpha, Share, median, share_of
 from annotate.selectors.agreement import (
     Agreement,
     agreement_by_annotator,
+    batch_tally_rows,
     study_agreement,
     tally_rows,
 )
+from annotate.selectors.frozen_votes import KeptVotes, kept_votes
+from annotate.selectors.vote_counts import DayLabels, kept_labels_by_day, labels_by_day
 from annotate.services.checks import NO_BATCH
 
 LATEST_LABELS = 5000
@@ -130,10 +132,11 @@ class _Counted:
 
 
 def study_quality(study: Study) -> StudyQuality:
-    """Return the figures of a study and of each of its annotators: seven queries at most."""
-    counted = _counted(study)
+    """Return the figures of a study and of each of its annotators: nine queries at most."""
+    kept = kept_votes(study, column="counts")
+    counted = _counted(study, kept=kept)
     counts, seconds = counted.counts, counted.seconds
-    rows = tally_rows(study)
+    rows = tally_rows(study, kept=kept)
     everybody = _Counts()
     for mine in counts.values():
         everybody.add(mine)
@@ -162,8 +165,8 @@ def batch_quality(study: Study, *, batch: int) -> BatchQuality:
     """Return the figures of one delivery of training pairs: five queries, whose cost grows with it alone."""
     counts: dict[int, _Counts] = defaultdict(_Counts)
     labels = _labels(study).filter(pair__purpose=Pair.Purpose.TRAIN, pair__batch=batch)
-    for row in labels.values("annotator").annotate(**_verdict_counts()):
-        counts[row["annotator"]].add(_verdicts_of(row))
+    for row in labels_by_day(labels):
+        counts[row.annotator_id].add(_verdicts_of(row))
     _count_repeats(study, into=counts)
     _count_gold(study, into=counts)
     seconds, _ = _read_latest(labels, into=counts)
@@ -172,7 +175,7 @@ def batch_quality(study: Study, *, batch: int) -> BatchQuality:
         everybody.add(mine)
     figures = _figures(
         everybody,
-        agreement=study_agreement(tally_rows(study, batch=batch)),
+        agreement=study_agreement(batch_tally_rows(study, batch=batch)),
         seconds=[value for values in seconds.values() for value in values],
     )
     medians = {user: middle for user, own in seconds.items() if (middle := median(own)) is not None}
@@ -180,8 +183,8 @@ def batch_quality(study: Study, *, batch: int) -> BatchQuality:
 
 
 def figures_by_annotator(study: Study, *, users: Iterable[int]) -> dict[int, Figures]:
-    """Return the figures of each of these people, without agreement: four queries."""
-    counted = _counted(study)
+    """Return the figures of each of these people, without agreement: six queries."""
+    counted = _counted(study, kept=kept_votes(study, column="counts"))
     nobody = study_agreement([])
     return {
         user: _figures(counted.counts[user], agreement=nobody, seconds=counted.seconds[user])
@@ -189,42 +192,33 @@ def figures_by_annotator(study: Study, *, users: Iterable[int]) -> dict[int, Fig
     }
 
 
-def _counted(study: Study) -> _Counted:
+def _counted(study: Study, *, kept: KeptVotes) -> _Counted:
     counts: dict[int, _Counts] = defaultdict(_Counts)
-    days = _count_verdicts(study, into=counts)
+    days = _count_verdicts(study, kept=kept, into=counts)
     _count_repeats(study, into=counts)
     _count_gold(study, into=counts)
     seconds, sampled = _read_latest(_labels(study), into=counts)
     return _Counted(counts=counts, days=days, seconds=seconds, sampled=sampled)
 
 
-def _count_verdicts(study: Study, *, into: dict[int, _Counts]) -> dict[date, int]:
-    """Count verdicts and left picks in one pass; returns the labels of each day (UTC).
-
-    The day is cut from the stored text: a date function would call Python for every row on SQLite.
-    """
-    by_day = _labels(study).annotate(day=Substr(Cast("created_at", CharField()), 1, 10))
+def _count_verdicts(study: Study, *, kept: KeptVotes, into: dict[int, _Counts]) -> dict[date, int]:
+    """Count verdicts and left picks; returns the labels of each day (UTC)."""
     days: Counter[date] = Counter()
-    rows: Iterable[Any] = by_day.values("annotator", "day").annotate(**_verdict_counts())
-    for row in rows:
-        days[date.fromisoformat(row["day"])] += row["labels"]
-        into[row["annotator"]].add(_verdicts_of(row))
+    live = labels_by_day(_labels(study).filter(kept.votes_elsewhere))
+    for row in [*live, *kept_labels_by_day(kept.rows)]:
+        days[date.fromisoformat(row.day)] += row.labels
+        into[row.annotator_id].add(_verdicts_of(row))
     return dict(days)
 
 
-def _verdict_counts() -> dict[str, Count]:
-    left = Q(verdict="a", shown_left="a") | Q(verdict="b", shown_left="b")
-    return {
-        "labels": Count("pk"),
-        "tie": Count("pk", filter=Q(verdict=Verdict.TIE)),
-        "both_bad": Count("pk", filter=Q(verdict=Verdict.BOTH_BAD)),
-        "left": Count("pk", filter=left),
-    }
-
-
-def _verdicts_of(row: Mapping[str, Any]) -> _Counts:
-    counted = {name: row[name] for name in ("labels", "tie", "both_bad", "left")}
-    return _Counts(**counted, a_or_b=row["labels"] - row["tie"] - row["both_bad"])
+def _verdicts_of(row: DayLabels) -> _Counts:
+    return _Counts(
+        labels=row.labels,
+        tie=row.tie,
+        both_bad=row.both_bad,
+        left=row.left,
+        a_or_b=row.labels - row.tie - row.both_bad,
+    )
 
 
 def _count_repeats(study: Study, *, into: dict[int, _Counts]) -> None:

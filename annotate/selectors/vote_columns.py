@@ -1,31 +1,43 @@
-"""Reads all votes on a study's training pairs in a fixed number of queries, making no object of any."""
+"""Reads all votes on a study's training pairs in a fixed number of queries, making no object of any.
+
+Votes on frozen pairs are read from where they are kept.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from django.db import connection
-from django.db.models import BigIntegerField, Case, Count, ExpressionWrapper, F, QuerySet, When
-from django.db.models.functions import Coalesce
+from django.db.models import Count, QuerySet
 
 from annotate.models import Pair, Preference, Resolution, Split, Study
 from annotate.quality.vote_columns import LEFT_OUT, PLACE, UNDECIDED, IntArray, VoteColumns
+from annotate.selectors.frozen_votes import kept_votes
+from annotate.selectors.packed_votes import PackedVotes
 from annotate.selectors.preferences import left_out_annotators
 
 
 def vote_columns(
-    *, study: Study, batches: Iterable[int] | None = None, left_out: Collection[int] = ()
+    *,
+    study: Study,
+    batches: Iterable[int] | None = None,
+    left_out: Collection[int] = (),
 ) -> VoteColumns:
     """Return the votes on training pairs of train prompts, and leads' decisions on them.
 
     Votes of members who are left out of training sets, and of `left_out`, are counted and left away.
     """
-    of_pairs = _of_train_pairs(study=study, batches=None if batches is None else list(batches))
+    wanted = None if batches is None else list(batches)
+    of_pairs = _of_train_pairs(study=study, batches=wanted)
     votes = Preference.objects.filter(**of_pairs).exclude(pair__state=Pair.State.WITHDRAWN).order_by()
-    packed = _Packed.of(votes)
+    kept = kept_votes(study, column="votes", batches=wanted)
+    packed = PackedVotes.joined(
+        [
+            PackedVotes.of(votes.filter(kept.votes_elsewhere)),
+            *(PackedVotes.from_bytes(row.votes) for row in kept.rows),
+        ]
+    )
     ignored = np.isin(packed.annotators, list(left_out_annotators(study) | set(left_out)))
     decided = _decisions(of_pairs)
     judged = np.concatenate([packed.pairs, _numbers(decided)])
@@ -47,41 +59,6 @@ def vote_columns(
         if packed.simulated[counted].any()
         else {},
     )
-
-
-@dataclass(frozen=True)
-class _Packed:
-    """Votes as columns, shape (votes,): read as two numbers a row, since most of the time goes into rows."""
-
-    pairs: IntArray
-    batches: IntArray
-    annotators: IntArray
-    verdicts: IntArray
-    strengths: IntArray
-    simulated: IntArray
-
-    @classmethod
-    def of(cls, votes: QuerySet[Preference]) -> _Packed:
-        """Read the votes: annotator, 16 bits of batch, 2 of verdict, 3 of strength, 1 of "simulated"."""
-        verdict = Case(
-            *(When(verdict=said, then=place) for said, place in PLACE.items()), output_field=BigIntegerField()
-        )
-        simulated = Case(When(simulated_rule="", then=0), default=1, output_field=BigIntegerField())
-        code = F("annotator_id") * 2**16 + F("pair__batch")
-        code = ((code * 4 + verdict) * 8 + Coalesce("strength", 0)) * 2 + simulated
-        rows = votes.values_list("pair_id", ExpressionWrapper(code, output_field=BigIntegerField()))
-        with connection.cursor() as cursor:  # past the conversion of each value, which takes as long again
-            cursor.execute(*rows.query.sql_with_params())
-            numbers = np.array(cursor.fetchall(), dtype=np.int64).reshape(-1, 2)
-        pairs, rest = numbers[:, 0], numbers[:, 1]
-        return cls(
-            pairs=pairs,
-            batches=(rest >> 6) & 0xFFFF,
-            annotators=rest >> 22,
-            verdicts=(rest >> 4) & 3,
-            strengths=(rest >> 1) & 7,
-            simulated=rest & 1,
-        )
 
 
 def _of_train_pairs(*, study: Study, batches: list[int] | None) -> dict[str, Any]:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from annotate.models import Study
-from annotate.quality.vote_columns import BOTH_BAD, TIE, A, B, VoteColumns
+from annotate.quality.vote_columns import BOTH_BAD, LEFT_OUT, TIE, A, B, VoteColumns
+from annotate.selectors.preferences import LabelUsage
 from annotate.selectors.vote_columns import vote_columns
+
+CONFLICTING, UNLABELLED = -10, -11
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +72,26 @@ def probabilities_of(columns: VoteColumns) -> list[PairProbability]:
     return [
         PairProbability(*row) for row in zip(*(table[name][voted].tolist() for name in table), strict=True)
     ]
+
+
+def usage_of(columns: VoteColumns, *, pairs: int) -> LabelUsage:
+    """Return what a training set can make of `pairs` pairs, those of the columns among them; pure.
+
+    The same as `annotate.selectors.preferences.label_usage` counts in the database.
+    """
+    tallies = columns.tallies
+    most = tallies.max(axis=1, initial=0)
+    leads_alone = (tallies == most[:, np.newaxis]).sum(axis=1) == 1
+    outcomes = np.where(leads_alone, tallies.argmax(axis=1), CONFLICTING)
+    outcomes[most == 0] = UNLABELLED
+    decided = (columns.decisions >= 0) | (columns.decisions == LEFT_OUT)
+    counts = Counter(np.where(decided, columns.decisions, outcomes).tolist())
+    return LabelUsage(
+        pairs=pairs,
+        unlabelled=counts[UNLABELLED] + pairs - len(columns.pair_ids),
+        usable=counts[A] + counts[B],
+        tied=counts[TIE],
+        both_bad=counts[BOTH_BAD],
+        conflicting=counts[CONFLICTING],
+        left_out=counts[LEFT_OUT],
+    )

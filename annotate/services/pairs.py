@@ -7,6 +7,7 @@ from django.db.models import Count, IntegerField, OuterRef, Subquery
 from django.db.models.functions import Coalesce
 
 from annotate.models import Lease, Pair, Preference, Prompt, Response, Study
+from annotate.services.frozen_votes import keep_frozen_votes
 from annotate.services.locks import lock_pairs, lock_queue
 from annotate.services.slots import place_of_new_pair
 
@@ -52,7 +53,10 @@ def order_key(*, prompt: Prompt, batch: int) -> float:
 
 
 def freeze_batch(*, study: Study, batch: int) -> int:
-    """Let no more labels onto a delivery: OPEN becomes FROZEN, leases go. Returns how many froze."""
+    """Let no more labels onto a delivery: OPEN becomes FROZEN, leases go, votes are kept as they are now.
+
+    Returns how many froze.
+    """
     with transaction.atomic():
         open_pairs = Pair.objects.filter(study=study, batch=batch, state=Pair.State.OPEN)
         lock_pairs(open_pairs)
@@ -61,4 +65,6 @@ def freeze_batch(*, study: Study, batch: int) -> int:
             Preference.objects.filter(pair=OuterRef("pk")).order_by().values("pair").annotate(n=Count("pk"))
         )
         taken = Coalesce(Subquery(labels.values("n"), output_field=IntegerField()), 0)
-        return open_pairs.update(state=Pair.State.FROZEN, slots_taken=taken)
+        frozen = open_pairs.update(state=Pair.State.FROZEN, slots_taken=taken)
+        keep_frozen_votes(study, batches=[batch])
+    return frozen

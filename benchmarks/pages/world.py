@@ -132,9 +132,9 @@ class World:
 
     def write(self) -> None:
         """Write everything that hangs on the rounds and policies, and what the product keeps of it."""
+        from annotate.services.frozen_votes import keep_missing_votes
         from benchmarks.pages.runs import write_runs
         from training.services.comparison import measure_policy
-        from training.services.round_summaries import keep_round_summaries
 
         for item in self.rounds:
             self._label(self._training_pairs(item), share=0.6 if item is self.rounds[-1] else 1.0)
@@ -148,7 +148,7 @@ class World:
         write_runs(self)
         for policy in self.policies:
             measure_policy(policy)
-        keep_round_summaries(self.study, rounds=self.rounds)
+        keep_missing_votes()
 
     def _training_pairs(self, item: Round) -> list[Pair]:
         from annotate.models import Pair

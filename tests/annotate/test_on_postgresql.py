@@ -24,6 +24,8 @@ TESTS = [
     "test_prompt_pages.py",
     "test_quality_page.py",
     "test_review.py",
+    "test_review_queues.py",
+    "test_frozen_votes.py",
 ]
 
 

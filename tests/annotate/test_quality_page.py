@@ -114,7 +114,14 @@ def many_labels(study: Study, *, pairs: int) -> None:
     ana = make_annotator(study, f"ana-{pairs}")
     ben = make_annotator(study, f"ben-{pairs}")
     made = Pair.objects.bulk_create(
-        Pair(study=study, prompt=prompt, response_a=responses[0], response_b=responses[1], slots_taken=0)
+        Pair(
+            study=study,
+            prompt=prompt,
+            response_a=responses[0],
+            response_b=responses[1],
+            slots_taken=2,
+            labels_wanted=2,
+        )
         for _ in range(pairs)
     )
     Preference.objects.bulk_create(

@@ -1,17 +1,19 @@
-"""Counts of labels that are kept once a round is frozen: the same as counting, and never out of date."""
+"""Counts of a study's labels: those on frozen pairs are kept, and the figures are never out of date."""
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from annotate.models import Pair, Resolution, Study, Verdict
+from annotate.models import FrozenVotes, Membership, Pair, Resolution, Role, Study, Verdict
 from annotate.selectors.preferences import label_usage
+from annotate.services.members import set_in_training_sets
 from annotate.services.pairs import freeze_batch
-from tests.training.factories import make_study
+from annotate.services.studies import add_member
+from tests.support.voted_study import make_voted_study
+from tests.training.factories import make_study, make_user
 from tests.training.loop import fill_round, label_round
-from training.models import Round, RoundSummary
-from training.selectors.label_counts import counted_labels, usage_until
-from training.services.round_summaries import keep_round_summaries
+from training.models import Policy, Round
+from training.selectors.label_counts import LabelCounts, counted_labels, usage_until
 from training.services.rounds import open_round
 
 pytestmark = pytest.mark.django_db
@@ -31,57 +33,89 @@ def frozen_round(study: Study, *verdicts: Verdict) -> Round:
     return opened
 
 
-def test_a_frozen_round_is_counted_once_and_then_read(study: Study) -> None:
+def one_by_one(study: Study, *, batch: int) -> LabelCounts:
+    """Count a round's labels as one would by hand."""
+    pairs = study.pairs.filter(batch=batch, purpose=Pair.Purpose.TRAIN).exclude(state=Pair.State.WITHDRAWN)
+    verdicts = [vote.verdict for pair in pairs for vote in pair.preferences.all()]
+    return LabelCounts(
+        pairs=len(pairs),
+        labels_wanted=sum(pair.labels_wanted for pair in pairs),
+        **{verdict.value: verdicts.count(verdict) for verdict in Verdict},
+    )
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("frozen", [0, 2, 3])
+def test_counts_and_usage_are_those_of_counting_every_vote(seed: int, frozen: int) -> None:
+    study = make_voted_study(seed=seed, frozen=frozen)
+    policy = Policy.objects.create(study=study, number=0, served_name="reference")
+    rounds = [
+        Round.objects.create(study=study, number=number, sampled_policy=policy, state=Round.State.CLOSED)
+        for number in (1, 2, 3)
+    ]
+    assert counted_labels(study, rounds=rounds) == {
+        item.number: one_by_one(study, batch=item.number) for item in rounds
+    }
+    assert usage_until(study, rounds=rounds) == label_usage(study=study, batches=[1, 2, 3])
+    ana = Membership.objects.get(study=study, user__username="ana")
+    lead = Membership.objects.get(study=study, role=Role.LEAD).user
+    set_in_training_sets(membership=ana, used=False, actor=lead)
+    assert usage_until(study, rounds=rounds[:2]) == label_usage(study=study, batches=[1, 2])
+
+
+def test_labels_of_a_frozen_round_are_read_from_where_they_are_kept(study: Study) -> None:
     item = frozen_round(study, Verdict.A, Verdict.B, Verdict.TIE)
-    first = counted_labels(study, rounds=[item])
-    assert first.unkept == [item]
-    assert (first.by_round[1].labels, first.by_round[1].tie, first.by_round[1].labels_open) == (3, 1, 1)
-    keep_round_summaries(study, rounds=first.unkept)
-    again = counted_labels(study, rounds=[item])
-    assert again.unkept == []
-    assert again.by_round == first.by_round
-    RoundSummary.objects.update(values={**RoundSummary.objects.get().values, "counts": {"pairs": 4, "a": 77}})
-    assert counted_labels(study, rounds=[item]).by_round[1].a == 77
+    found = counted_labels(study, rounds=[item])[1]
+    assert (found.labels, found.tie, found.labels_open) == (3, 1, 1)
+    row = FrozenVotes.objects.get(study=study)
+    FrozenVotes.objects.update(counts={**row.counts, "verdicts": {**row.counts["verdicts"], "a": 77}})
+    assert counted_labels(study, rounds=[item])[1].a == 77
 
 
-def test_a_round_that_takes_labels_is_counted_each_time_and_kept_by_nobody(study: Study) -> None:
+def test_a_round_that_takes_labels_is_counted_each_time(study: Study) -> None:
     opened = open_round(study=study)
     fill_round(opened)
-    keep_round_summaries(study, rounds=[opened])
-    assert not RoundSummary.objects.exists()
-    assert counted_labels(study, rounds=[opened]).unkept == []
+    assert counted_labels(study, rounds=[opened])[1].labels == 0
     label_round(opened, verdicts=[Verdict.B])
-    assert counted_labels(study, rounds=[opened]).by_round[1].b == 1
+    assert counted_labels(study, rounds=[opened])[1].b == 1
+    assert not FrozenVotes.objects.exists()
 
 
-def test_a_pair_that_comes_back_into_a_frozen_round_makes_it_count_again(study: Study) -> None:
-    item = frozen_round(study, Verdict.A)
-    keep_round_summaries(study, rounds=[item])
-    pair = Pair.objects.filter(batch=1).latest("pk")
-    Pair.objects.filter(pk=pair.pk).update(state=Pair.State.OPEN)
-    RoundSummary.objects.update(values={"counts": {"pairs": 4, "a": 77}, "usage": {}})
-    assert counted_labels(study, rounds=[item]).by_round[1].a == 1
+def test_leaving_somebody_out_shows_at_once_and_no_later_view_costs_more(study: Study) -> None:
+    first = frozen_round(study, Verdict.A, Verdict.B)
+    person = (
+        Pair.objects.filter(batch=1, preferences__isnull=False).earliest("pk").preferences.get().annotator
+    )
+    member = add_member(study=study, user=person, role=Role.ANNOTATOR, actor=None)
+    opened = open_round(study=study)
+    fill_round(opened)
+    label_round(opened, verdicts=[Verdict.A], annotator=make_user("other"))
+
+    def view() -> tuple[int, int]:
+        with CaptureQueriesContext(connection) as captured:
+            usable = usage_until(study, rounds=[first, opened]).usable
+        votes_read = sum("annotate_preference" in row["sql"] for row in captured)
+        assert all("'frozen'" not in row["sql"] for row in captured if "annotate_preference" in row["sql"])
+        return usable, votes_read
+
+    assert view() == (3, 1)
+    set_in_training_sets(membership=member, used=False, actor=make_user("lead"))
+    assert view() == (1, 1)
+    assert view() == (1, 1)
+    set_in_training_sets(membership=member, used=True, actor=make_user("lead"))
+    assert view() == (3, 1)
 
 
-def test_what_a_training_set_makes_of_kept_rounds_follows_a_leads_decision(study: Study) -> None:
+def test_what_a_training_set_makes_of_frozen_rounds_follows_a_leads_decision(study: Study) -> None:
     item = frozen_round(study, Verdict.A, Verdict.B)
-    keep_round_summaries(study, rounds=[item])
     assert usage_until(study, rounds=[item]) == label_usage(study=study, batches=[1])
     Resolution.objects.create(pair=Pair.objects.filter(batch=1).earliest("pk"), left_out=True)
     assert usage_until(study, rounds=[item]).left_out == 1
 
 
-def test_usage_of_kept_and_open_rounds_is_that_of_all_of_them(study: Study) -> None:
-    first = frozen_round(study, Verdict.A, Verdict.TIE)
-    keep_round_summaries(study, rounds=[first])
-    second = open_round(study=study)
-    fill_round(second)
-    label_round(second, verdicts=[Verdict.B, Verdict.BOTH_BAD])
-    assert usage_until(study, rounds=[first, second]) == label_usage(study=study, batches=[1, 2])
-
-
-def test_counting_takes_three_queries_for_any_number_of_rounds(study: Study) -> None:
+def test_counting_takes_as_many_queries_for_any_number_of_rounds(study: Study) -> None:
     rounds = [frozen_round(study, Verdict.A) for _ in range(3)]
-    with CaptureQueriesContext(connection) as captured:
-        counted_labels(study, rounds=rounds)
-    assert len(captured) == 3
+    for some in (rounds[:1], rounds):
+        with CaptureQueriesContext(connection) as captured:
+            counted_labels(study, rounds=some)
+        assert len(captured) == 4

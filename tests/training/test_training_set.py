@@ -272,5 +272,5 @@ def test_practice_gold_and_repeats_never_reach_a_training_set(opened: Round) -> 
     after = build_training_set(round=opened)
     assert after.examples == before.examples
     assert (before.receipt.check_labels, after.receipt.check_labels) == (0, 3)
-    assert counted_labels(opened.study, rounds=[opened]).by_round[1].labels == 1
+    assert counted_labels(opened.study, rounds=[opened])[1].labels == 1
     assert label_usage(study=opened.study, batches=[1]).usable == 1

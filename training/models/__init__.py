@@ -9,7 +9,6 @@ from training.models.policies import Policy
 from training.models.recipes import Recipe
 from training.models.rounds import Round, Run
 from training.models.sampled import ChosenPair, PairSimilarity, SampledResponse, Score
-from training.models.summaries import RoundSummary
 
 __all__ = [
     "Attempt",
@@ -27,7 +26,6 @@ __all__ = [
     "Recipe",
     "ResponseChange",
     "Round",
-    "RoundSummary",
     "Run",
     "SampledResponse",
     "Score",

@@ -15,6 +15,9 @@ SECONDS_BEFORE_ESTIMATE = 5
 # A worker that misses this many heartbeats in a row is worth a word.
 HEARTBEATS_MISSED = 4
 
+# What runs say of themselves at length; no line about a job shows it.
+DOCUMENTS = tuple(f"run__{name}" for name in ("config", "receipt", "result"))
+
 CONSEQUENCES = {
     Job.Kind.SAMPLING: "Pairs that exist stay and can be labelled; no more are made until you retry.",
     Job.Kind.HELDOUT: "Responses that exist stay; the comparison lacks the rest until you retry.",
@@ -106,6 +109,7 @@ def job_rows(study: Study) -> list[JobRow]:
     jobs = (
         Job.objects.filter(study=study)
         .select_related("round__sampled_policy", "policy", "run__round", "demonstration_run")
+        .defer(*DOCUMENTS)
         .annotate(lease_until=Subquery(attempt.values("lease_until")[:1]))
         .order_by("pk")
     )

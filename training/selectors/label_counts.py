@@ -1,17 +1,20 @@
-"""How many labels the rounds of a study have: counted while they take labels, afterwards as it is kept."""
+"""How many labels the rounds of a study have: those on frozen pairs as they are kept, the others counted."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import Count, Max, Q, Sum
+from django.db.models import Count, Q, Sum
 
-from annotate.models import Pair, Preference, Resolution, Study, Verdict
-from annotate.selectors.preferences import LabelUsage, label_usage, left_out_annotators
-from training.models import Round, RoundSummary
+from annotate.models import Pair, Preference, Study, Verdict
+from annotate.selectors.frozen_votes import KeptVotes, kept_votes
+from annotate.selectors.preferences import LabelUsage
+from annotate.selectors.vote_columns import vote_columns
+from annotate.selectors.votes import usage_of
+from training.models import Round
 
 
 @dataclass(frozen=True)
@@ -67,57 +70,42 @@ class LabelCounts:
         )
 
 
-@dataclass(frozen=True)
-class CountedLabels:
-    """The counts by round number; `unkept` are the rounds whose final counts nobody has kept yet."""
+def counted_labels(study: Study, *, rounds: Iterable[Round]) -> dict[int, LabelCounts]:
+    """Return by round number the labels on training pairs that were not withdrawn: four queries.
 
-    by_round: dict[int, LabelCounts]
-    unkept: list[Round]
-
-
-def counted_labels(study: Study, *, rounds: Sequence[Round]) -> CountedLabels:
-    """Return the counts of these rounds, of training pairs that were not withdrawn: three queries.
-
-    Frozen pairs stay as they are, so a round without an open pair is read from its summary while the number
-    of its pairs is the same.
+    Those on frozen pairs are read from where they are kept, so that the cost grows with the open round alone.
     """
-    sizes = pair_sizes(study, rounds=rounds)
-    kept = {row.round_id: row for row in RoundSummary.objects.filter(round__in=rounds)}
-    known: dict[int, LabelCounts] = {}
-    unkept: list[Round] = []
-    for item in rounds:
-        size, row = sizes.get(item.number), kept.get(item.pk)
-        if size is None or size["open"]:
-            continue
-        if row is not None and row.values["counts"]["pairs"] == size["pairs"]:
-            known[item.number] = LabelCounts(**row.values["counts"])
-        else:
-            unkept.append(item)
-    changing = [item.number for item in rounds if item.number not in known]
-    return CountedLabels(known | live_counts(study, sizes=sizes, numbers=changing), unkept)
+    numbers = [item.number for item in rounds]
+    kept = kept_votes(study, column="counts", batches=numbers)
+    counts: defaultdict[int, LabelCounts] = defaultdict(LabelCounts)
+    for row in kept.rows:
+        wanted, verdicts = row.counts["labels_wanted"], row.counts["verdicts"]
+        counts[row.batch] += LabelCounts(pairs=row.pairs, labels_wanted=wanted, **verdicts)
+    for number, live in [
+        *live_pairs(study, numbers=numbers, kept=kept),
+        *live_labels(study, numbers=numbers, kept=kept),
+    ]:
+        counts[number] += live
+    return dict(counts)
 
 
-def pair_sizes(study: Study, *, rounds: Iterable[Round]) -> dict[int, dict[str, Any]]:
-    """Return by round number how many pairs there are, how many still take labels, what labels they want."""
+def live_pairs(study: Study, *, numbers: Sequence[int], kept: KeptVotes) -> list[tuple[int, LabelCounts]]:
+    """Count the pairs of each of these rounds that are not kept, and the labels they want: one query."""
     pairs = Pair.objects.filter(
-        study=study, purpose=Pair.Purpose.TRAIN, batch__in=[item.number for item in rounds]
+        kept.pairs_elsewhere, study=study, purpose=Pair.Purpose.TRAIN, batch__in=numbers
     )
-    totals = pairs.exclude(state=Pair.State.WITHDRAWN).order_by().values("batch")
-    rows = totals.annotate(
-        pairs=Count("pk"), wanted=Sum("labels_wanted"), open=Count("pk", filter=Q(state=Pair.State.OPEN))
-    )
-    return {row["batch"]: {**row} for row in rows}
+    totals = pairs.exclude(state=Pair.State.WITHDRAWN).order_by().values_list("batch")
+    rows = totals.annotate(pairs=Count("pk"), labels_wanted=Sum("labels_wanted"))
+    return [(number, LabelCounts(pairs=count, labels_wanted=wanted)) for number, count, wanted in rows]
 
 
-def live_counts(
-    study: Study, *, sizes: Mapping[int, Mapping[str, Any]], numbers: Sequence[int]
-) -> dict[int, LabelCounts]:
-    """Count the labels of these rounds: one query, whose cost grows with them."""
-    counted = (
-        Preference.objects.filter(
-            pair__study=study, pair__purpose=Pair.Purpose.TRAIN, pair__batch__in=numbers
-        )
-        .exclude(pair__state=Pair.State.WITHDRAWN)
+def live_labels(study: Study, *, numbers: Sequence[int], kept: KeptVotes) -> list[tuple[int, LabelCounts]]:
+    """Count the labels of each of these rounds that are not kept: one query."""
+    votes = Preference.objects.filter(
+        kept.votes_elsewhere, pair__study=study, pair__purpose=Pair.Purpose.TRAIN, pair__batch__in=numbers
+    )
+    counted: Any = (
+        votes.exclude(pair__state=Pair.State.WITHDRAWN)
         .order_by()
         .values("pair__batch")
         .annotate(
@@ -125,60 +113,20 @@ def live_counts(
             simulated=Count("pk", filter=~Q(simulated_rule="")),
         )
     )
-    rows: list[dict[str, Any]] = [{**row} for row in counted]
-    verdicts = {row.pop("pair__batch"): row for row in rows}
-    return {
-        number: LabelCounts(
-            pairs=sizes[number]["pairs"],
-            labels_wanted=sizes[number]["wanted"] or 0,
-            **verdicts.get(number, {}),
-        )
-        for number in numbers
-        if number in sizes
-    }
+    rows: list[dict[str, int]] = list(counted)
+    return [(row.pop("pair__batch"), LabelCounts(**row)) for row in rows]
 
 
 def usage_until(study: Study, *, rounds: Iterable[Round]) -> LabelUsage:
-    """Return what a training set can make of the labels of these rounds, those that are kept from there."""
-    rounds = list(rounds)
-    keys = usage_keys(study, rounds=rounds)
-    kept = {row.round_id: row for row in RoundSummary.objects.filter(round__in=rounds)}
-    known = [
-        kept[item.pk].values["usage"]
-        for item in rounds
-        if item.pk in kept and kept[item.pk].key == keys[item.number]
-    ]
-    changing = [
-        item.number for item in rounds if item.pk not in kept or kept[item.pk].key != keys[item.number]
-    ]
-    live = asdict(label_usage(study=study, batches=changing))
-    return LabelUsage(**{name: value + sum(row[name] for row in known) for name, value in live.items()})
+    """Return what a training set can make of the labels of these rounds, as of now: a few queries.
 
-
-def usage_keys(study: Study, *, rounds: Sequence[Round]) -> dict[int, str]:
-    """Return by round number what the usage of its labels depends on once they are frozen: three queries.
-
-    A round with an open pair has an empty key, which is no summary's.
+    Decided anew each time, so that it follows every decision of a lead and whoever is left out.
     """
-    sizes = pair_sizes(study, rounds=rounds)
-    decisions = (
-        Resolution.objects.filter(pair__study=study, pair__purpose=Pair.Purpose.TRAIN)
-        .order_by()
-        .values_list("pair__batch")
-        .annotate(count=Count("pk"), newest=Max("updated_at"))
+    numbers = [item.number for item in rounds]
+    there = Pair.objects.filter(
+        study=study,
+        state__in=[Pair.State.OPEN, Pair.State.FROZEN],
+        purpose=Pair.Purpose.TRAIN,
+        batch__in=numbers,
     )
-    decided = {batch: f"{count}, {newest.isoformat()}" for batch, count, newest in decisions}
-    left_out = ",".join(map(str, sorted(left_out_annotators(study))))
-    return {
-        item.number: usage_key(
-            sizes.get(item.number), decided=decided.get(item.number, ""), left_out=left_out
-        )
-        for item in rounds
-    }
-
-
-def usage_key(size: Mapping[str, Any] | None, *, decided: str, left_out: str) -> str:
-    if size is None or size["open"]:
-        return ""
-    said = f"{size['pairs']} pairs, decisions {decided or 'none'}, without {left_out or 'nobody'}"
-    return hashlib.sha256(said.encode()).hexdigest()
+    return usage_of(vote_columns(study=study, batches=numbers), pairs=there.count())

@@ -1,13 +1,13 @@
 """What pages show of rounds and of their labels, for all rounds of a study in a fixed number of queries."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from annotate.models import Study
 from training.models import Policy, Round, Run
 from training.selectors.job_rows import JobRow
-from training.selectors.label_counts import CountedLabels, LabelCounts, counted_labels
+from training.selectors.label_counts import LabelCounts, counted_labels
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,13 @@ class RunRow:
 
 @dataclass(frozen=True)
 class RoundRow:
-    """One round as a line of a list; `is_unkept` when its final counts of labels are still to be kept."""
+    """One round as a line of a list."""
 
     round: Round
     labels: LabelCounts
     sampling: JobRow | None
     runs: list[RunRow] = field(default_factory=list)
     policy_jobs: list[JobRow] = field(default_factory=list)
-    is_unkept: bool = False
 
     @property
     def newest_run(self) -> RunRow | None:
@@ -81,17 +80,18 @@ def round_rows(study: Study, *, jobs: list[JobRow], number: int | None = None) -
     return [round_row(item, labels=labels, runs=runs[item.pk], jobs=jobs) for item in chosen]
 
 
-def round_row(item: Round, *, labels: CountedLabels, runs: list[RunRow], jobs: Iterable[JobRow]) -> RoundRow:
+def round_row(
+    item: Round, *, labels: Mapping[int, LabelCounts], runs: list[RunRow], jobs: Iterable[JobRow]
+) -> RoundRow:
     policies = {row.policy.pk for row in runs if row.policy}
     if item.sampled_policy.number == 0:  # no run made it, so the first round shows what becomes of it
         policies.add(item.sampled_policy_id)
     return RoundRow(
         round=item,
-        labels=labels.by_round.get(item.number, LabelCounts()),
+        labels=labels.get(item.number, LabelCounts()),
         sampling=next((job for job in jobs if job.is_sampling and job.round_id == item.pk), None),
         runs=runs,
         policy_jobs=[job for job in jobs if job.policy_id in policies and not job.is_run],
-        is_unkept=item in labels.unkept,
     )
 
 

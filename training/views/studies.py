@@ -14,7 +14,6 @@ from annotate.views.people import signed_in
 from training.forms.study import StudyForm
 from training.selectors.studies import study_overview, suggested_base_model
 from training.services.base_models import BaseModelError
-from training.services.round_summaries import keep_round_summaries
 from training.services.studies import create_training_study
 from training.views.polling import live_response
 
@@ -66,7 +65,6 @@ def study_live(request: HttpRequest, slug: str) -> HttpResponse:
 
 def overview_context(access: StudyAccess, *, rounds: str) -> dict[str, Any]:
     overview = study_overview(access.study, shows_all_rounds=rounds == "all")
-    keep_round_summaries(access.study, rounds=[row.round for row in overview.rounds if row.is_unkept])
     return {
         **access.context("overview"),
         "overview": overview,

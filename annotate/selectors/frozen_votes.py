@@ -1,0 +1,59 @@
+"""Which deliveries' votes are read from where they are kept, and which votes are read one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from django.db.models import Count, Q
+
+from annotate.models import FrozenVotes, Pair, Study
+
+
+@dataclass(frozen=True)
+class KeptVotes:
+    """The rows that hold; `is_all` when there is no frozen pair beside those that they are about."""
+
+    rows: list[FrozenVotes]
+    is_all: bool
+
+    @property
+    def batches(self) -> list[int]:
+        return [row.batch for row in self.rows]
+
+    @property
+    def votes_elsewhere(self) -> Q:
+        """The condition on preferences that none of the rows has."""
+        return self._elsewhere(prefix="pair__")
+
+    @property
+    def pairs_elsewhere(self) -> Q:
+        """The condition on pairs that none of the rows is about."""
+        return self._elsewhere(prefix="")
+
+    def _elsewhere(self, *, prefix: str) -> Q:
+        if self.is_all:
+            return Q((f"{prefix}state__in", [Pair.State.OPEN, Pair.State.WITHDRAWN]))
+        frozen = {f"{prefix}purpose": Pair.Purpose.TRAIN, f"{prefix}state": Pair.State.FROZEN}
+        return ~Q(**frozen, **{f"{prefix}batch__in": self.batches})
+
+
+def kept_votes(study: Study, *, column: str, batches: Collection[int] | None = None) -> KeptVotes:
+    """Return what is kept of these deliveries, or of all, with this column loaded: two queries.
+
+    A row whose number of frozen pairs is another today is out of date, and is not used.
+    """
+    frozen = frozen_pairs(study, batches=batches)
+    today = {batch: pairs for (purpose, batch), pairs in frozen.items() if purpose == Pair.Purpose.TRAIN}
+    rows = FrozenVotes.objects.filter(study=study, batch__in=today).only("batch", "pairs", column)
+    holding = [row for row in rows.order_by("batch") if today[row.batch] == row.pairs]
+    return KeptVotes(holding, is_all=len(holding) == len(frozen))
+
+
+def frozen_pairs(study: Study, *, batches: Collection[int] | None = None) -> dict[tuple[str, int], int]:
+    """Return how many frozen pairs there are, by purpose and delivery: one query."""
+    pairs = Pair.objects.filter(study=study, state=Pair.State.FROZEN)
+    if batches is not None:
+        pairs = pairs.filter(batch__in=batches)
+    rows = pairs.order_by().values_list("purpose", "batch").annotate(pairs=Count("pk"))
+    return {(purpose, batch): count for purpose, batch, count in rows}
