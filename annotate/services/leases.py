@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from django.db.models import BooleanField, Case, Exists, OuterRef, Q, QuerySet, When
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from annotate.models import Lease, Membership, Pair, Role, Study, User
@@ -24,22 +24,21 @@ class Released:
         return sum(pairs for _, pairs in self.by_name)
 
 
-def leases_of(study: Study) -> QuerySet[Lease]:
-    """Return the leases on open pairs of a study; `is_left` marks those that nobody works on.
+def open_leases(study: Study) -> QuerySet[Lease]:
+    """Return the leases on open pairs of a study."""
+    return Lease.objects.filter(pair__study=study, pair__state=Pair.State.OPEN)
 
-    Their time ran out, or their holder is given no pairs: is no member, a viewer, paused, or has no account
-    any more.
+
+def is_left(study: Study) -> Q:
+    """Return the condition on a lease of the study that nobody works on its pair.
+
+    Its time ran out, or its holder is given no pairs: is no member, a viewer, paused, or has no account any
+    more.
     """
     able = Membership.objects.filter(
         study=study, user=OuterRef("annotator"), is_paused=False, user__is_active=True
     ).exclude(role=Role.VIEWER)
-    return Lease.objects.filter(pair__study=study, pair__state=Pair.State.OPEN).annotate(
-        is_left=Case(
-            When(Q(expires_at__lt=timezone.now()) | ~Exists(able), then=True),
-            default=False,
-            output_field=BooleanField(),
-        )
-    )
+    return Q(expires_at__lt=timezone.now()) | ~Exists(able)
 
 
 def release_left(*, study: Study, actor: User) -> Released:
@@ -49,7 +48,7 @@ def release_left(*, study: Study, actor: User) -> Released:
     """
     now = timezone.now()
     released: Counter[str] = Counter()
-    left = leases_of(study).filter(is_left=True).select_related("annotator", "pair")
+    left = open_leases(study).filter(is_left(study)).select_related("annotator", "pair")
     for lease in left.order_by("pair_id", "pk"):
         if lease.expires_at < now:
             went = release_if_expired(lease.pk, pair_id=lease.pair_id, study_id=study.pk, now=now)

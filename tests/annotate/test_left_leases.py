@@ -6,7 +6,7 @@ import pytest
 from django.utils import timezone
 
 from annotate.models import AuditEntry, Lease, Membership, Pair, Role, Study, User
-from annotate.services.leases import leases_of, release_left
+from annotate.services.leases import is_left, open_leases, release_left
 from annotate.services.review import release_by_lead
 from tests.support.labelling import make_annotator, make_pairs, make_study, make_user, next_pair
 
@@ -25,7 +25,8 @@ def run_out(annotator: User) -> None:
 
 
 def left(study: Study) -> set[str]:
-    return set(leases_of(study).filter(is_left=True).values_list("annotator__username", flat=True))
+    held = open_leases(study).filter(is_left(study))
+    return set(held.values_list("annotator__username", flat=True))
 
 
 def test_pairs_that_ran_out_or_whose_holder_gets_none_go_back_and_others_stay(study: Study) -> None:

@@ -184,7 +184,7 @@ def test_what_is_there_already_is_left_out_of_a_sweep_and_said(world: PageWorld)
     sweep = typed(beta="0.1, 0.3")
     preview = form_page(world, "?" + urlencode({**sweep, "preview": "1"}))
     assert "1 run on 2 examples" in preview
-    assert "is run 1: left out" in preview
+    assert "run 1 already, left out" in preview
     answer = world.lead.post(world.url("rounds/1/runs/new/"), sweep, follow=True).content.decode()
     assert "Run 2 is queued" in answer
     assert "Left out, since they are there already: run 1." in answer

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from django.db.models import Count, OuterRef, Subquery
+from django.db.models import BooleanField, Case, Count, OuterRef, Subquery, When
 from django.utils import timezone
 
 from annotate.models import AnnotatorProgress, Membership, Pair, Preference, Role, Study, User
-from annotate.services.leases import leases_of
+from annotate.services.leases import is_left, open_leases
 
 
 @dataclass(frozen=True)
@@ -98,5 +98,6 @@ def recent(study: Study) -> dict[int, int]:
 
 def held(study: Study) -> tuple[Counter[int], Counter[int]]:
     """Return how many pairs each annotator holds, and how many of them nobody works on: one query."""
-    rows = list(leases_of(study).values_list("annotator", "is_left"))
-    return Counter(user for user, _ in rows), Counter(user for user, is_left in rows if is_left)
+    left = Case(When(is_left(study), then=True), default=False, output_field=BooleanField())
+    rows = list(open_leases(study).values_list("annotator", left))
+    return Counter(user for user, _ in rows), Counter(user for user, idle in rows if idle)

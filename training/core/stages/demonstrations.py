@@ -108,7 +108,7 @@ def _looks(job: SftRun, *, indices: Sequence[int], where: str) -> list[Learnt]:
     return found
 
 
-def _look(job: SftRun, *, group: Sequence[EncodedCompletion]) -> tuple[list[Tensor], list[Learnt]]:
+def _look(job: SftRun, *, group: Sequence[EncodedCompletion]) -> tuple[tuple[Tensor, ...], list[Learnt]]:
     """The token log-probs of some demonstrations, each of shape (completion tokens,), and their figures."""
     lengths = [len(item.completion) for item in group]
     hits = torch.zeros(sum(lengths), dtype=torch.bool, device=next(job.policy.parameters()).device)

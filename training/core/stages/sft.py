@@ -136,7 +136,8 @@ def _examples(
     tokenizer = load_tokenizer(base)
     rules = encoding_rules(config, base=base, tokenizer=tokenizer)
     encoded = encode_demonstrations(run.examples, tokenizer=tokenizer, rules=rules)
-    training, heldout = encoded.items, ()
+    training = encoded.items
+    heldout: tuple[EncodedCompletion, ...] = ()
     if run.heldout.exists():
         given = encode_demonstrations(run.heldout, tokenizer=tokenizer, rules=rules)
         heldout = given.items
