@@ -38,7 +38,7 @@ def is_left(study: Study) -> Q:
     able = Membership.objects.filter(
         study=study, user=OuterRef("annotator"), is_paused=False, user__is_active=True
     ).exclude(role=Role.VIEWER)
-    return Q(expires_at__lt=timezone.now()) | ~Exists(able)
+    return Q(expires_at__lt=timezone.now()) | ~Q(Exists(able))
 
 
 def release_left(*, study: Study, actor: User) -> Released:
