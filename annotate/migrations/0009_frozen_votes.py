@@ -53,6 +53,10 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name="pair",
-            index=models.Index(fields=["study", "state", "purpose", "batch"], name="pairs_by_state"),
+            index=models.Index(
+                fields=["study", "batch", "purpose"],
+                condition=models.Q(state="frozen"),
+                name="frozen_pairs_by_delivery",
+            ),
         ),
     ]

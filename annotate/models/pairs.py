@@ -138,8 +138,13 @@ class Pair(models.Model):
                 name="open_pairs_reserved_for",
             ),
             models.Index(fields=["study", "batch", "purpose"]),
-            # No label changes any of these: it costs nothing while people work.
-            models.Index(fields=["study", "state", "purpose", "batch"], name="pairs_by_state"),
+            # Of frozen pairs alone: SQLite was seen to take an index of all pairs, with their state, for the
+            # queue's searches, and to read the whole study by it.
+            models.Index(
+                fields=["study", "batch", "purpose"],
+                condition=models.Q(state="frozen"),
+                name="frozen_pairs_by_delivery",
+            ),
             models.Index(
                 fields=["reserved_for", "original"],
                 condition=models.Q(reserved_for__isnull=False),
