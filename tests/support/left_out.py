@@ -8,8 +8,6 @@ import pytest
 
 from tests.support.chromium import chromium_path
 
-LEFT_OUT = pytest.StashKey[dict[str, int]]()
-
 
 def reasons() -> dict[str, str]:
     """Return, per marker whose tests cannot run here, what is missing and how to get it."""
@@ -21,16 +19,17 @@ def reasons() -> dict[str, str]:
     return missing
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    counts = config.stash.setdefault(LEFT_OUT, {})
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for marker, reason in reasons().items():
         for item in items:
             if item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.skip(reason=reason))
-                counts[reason] = counts.get(reason, 0) + 1
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    for reason, count in config.stash.get(LEFT_OUT, {}).items():
-        terminalreporter.section("TESTS WERE LEFT OUT", red=True, bold=True)
-        terminalreporter.line(f"{count} tests did not run: {reason}.", red=True, bold=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    # Counted from the reports, which also come from the processes that share the tests among them.
+    skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
+    for reason in reasons().values():
+        if count := sum(reason in text for text in skipped):
+            terminalreporter.section("TESTS WERE LEFT OUT", red=True, bold=True)
+            terminalreporter.line(f"{count} tests did not run: {reason}.", red=True, bold=True)
