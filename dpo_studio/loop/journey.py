@@ -12,7 +12,7 @@ from annotate.services.studies import add_member
 from dpo_studio.loop.browser import Browser, Form, Page
 from dpo_studio.loop.product import LoopFailed
 from dpo_studio.loop.report import LoopReport, build_report, print_report
-from training.models import Job, Run
+from training.models import Job, Policy, Run
 
 DEMO_STUDY = "demo"
 PAUSE_SECONDS = 0.5
@@ -50,7 +50,8 @@ def go_one_round(*, study: Study, number: int, lead: Browser, annotator: Browser
     say(f"round {number}: {labelled} pairs labelled, training")
     start_training(lead, study=study, number=number)
     wait_for_jobs(study)
-    say(f"round {number}: policy {number} trained, held-out responses sampled and scored")
+    made = Policy.objects.get(run__round__study=study, run__round__number=number)
+    say(f"round {number}: {made.label} trained, held-out responses sampled and scored")
 
 
 def try_several(*, study: Study, number: int, lead: Browser) -> None:
@@ -74,7 +75,7 @@ def open_round(lead: Browser, *, study: Study) -> None:
     page = press(lead, page=f"/studies/{study.slug}/", button="rounds/open")
     form = page.form_to("rounds/open")
     if form is not None and "reason" in form.fields:
-        say("the newest policy fails its gate; going on all the same")
+        say("the policy to sample from fails its gate; going on all the same")
         lead.submit(form, reason="Nobody watches this loop; it shows what going on leads to.")
 
 
