@@ -27,6 +27,10 @@ class AlreadyLabelled(LabelRefused):
     """The annotator has labelled the pair before; that label stands."""
 
 
+class TakenBackAlready(LabelRefused):
+    """What an undo names was undone before."""
+
+
 class CheckRefused(Refused):
     """A gold or practice pair cannot be made like that."""
 

@@ -1,24 +1,14 @@
 """Telling the lead that something is wrong with a pair; and taking pairs back that were passed on."""
 
 import uuid
-from datetime import timedelta
-
-from django.utils import timezone
 
 from annotate.errors import LabelRefused
 from annotate.gate import write_transaction
 from annotate.models import Flag, Lease, Pair, Preference, Side, Skip, Undo, User
 from annotate.prepared import insert
-from annotate.services.locks import lock_annotator, lock_pairs, lock_queue
+from annotate.services.locks import lock_annotator, lock_queue
 from annotate.services.preferences import refuse_if_taken_back, skip_pair
-from annotate.services.queue import (
-    LEASES_PER_ANNOTATOR,
-    PAIR_PARTS,
-    LeasedPair,
-    hold_pair,
-    take_free_slot,
-)
-from annotate.services.slots import give_slot_back
+from annotate.services.queue import PAIR_PARTS, LeasedPair, hold_first, lock_for_return, take_free_slot
 
 LONGEST_NOTE = 2_000
 
@@ -70,26 +60,14 @@ def take_skipped_pair_back(*, pair: Pair, annotator: User) -> LeasedPair:
     with write_transaction():
         lock_annotator(annotator)
         lock_queue(pair.study_id)
-        held = list(
-            Lease.objects.filter(annotator=annotator, pair__study=pair.study_id).order_by("created_at", "pk")
-        )
-        lock_pairs(Pair.objects.filter(pk__in={pair.pk, *(lease.pair_id for lease in held)}))
+        held = lock_for_return(pair.pk, study=pair.study, annotator=annotator)
         pair = Pair.objects.select_related("study", *PAIR_PARTS).get(pk=pair.pk)
         skip = _freed_skip(pair, annotator=annotator)
         insert(Undo(pair=pair, annotator=annotator, act_id=skip.client_id))
         skip.delete()
         withdraw_flag(pair=pair, annotator=annotator)
-        for lease in held[LEASES_PER_ANNOTATOR - 1 :]:
-            lease.delete()
-            give_slot_back(lease.pair_id)
-        first = min([timezone.now(), *(lease.created_at for lease in held)])
-        return hold_pair(
-            pair=pair,
-            annotator=annotator,
-            study=pair.study,
-            left_side=Side(skip.shown_left) if skip.shown_left else None,
-            acquired_at=first - timedelta(microseconds=1),
-        )
+        left_side = Side(skip.shown_left) if skip.shown_left else None
+        return hold_first(pair=pair, annotator=annotator, held=held, left_side=left_side)
 
 
 def _freed_skip(pair: Pair, *, annotator: User) -> Skip:

@@ -107,11 +107,15 @@ def act_and_lease_next(
     return done, _insist(turn, study=study, annotator=annotator, beyond=beyond)
 
 
-def renew(lease: Lease, *, study: Study) -> LeasedPair:
-    """Show a held pair: its time starts anew, also when it had run out and nobody had taken the slot."""
-    lease.expires_at = timezone.now() + timedelta(seconds=study.lease_seconds)
-    lease.save(update_fields=["expires_at"])
-    return LeasedPair(pair=lease.pair, left_side=Side(lease.left_side), expires_at=lease.expires_at)
+def renew(lease: Lease, *, study: Study) -> LeasedPair | None:
+    """Show a held pair: its time starts anew, also when it had run out and nobody had taken the slot.
+
+    None when the lease has gone since it was read: its pair was frozen, or a lead has released it.
+    """
+    expires_at = timezone.now() + timedelta(seconds=study.lease_seconds)
+    if not Lease.objects.filter(pk=lease.pk).update(expires_at=expires_at):
+        return None
+    return LeasedPair(pair=lease.pair, left_side=Side(lease.left_side), expires_at=expires_at)
 
 
 def renew_leases(*, study: Study, annotator: User) -> dict[int, datetime]:
@@ -145,6 +149,43 @@ def hold_pair(
         )
     )
     return LeasedPair(pair=pair, left_side=side, expires_at=expires_at)
+
+
+def lock_for_return(pair_id: int, *, study: Study, annotator: User) -> list[Lease]:
+    """Lock a pair that is to come back to the annotator and those that they hold; return their other leases.
+
+    Oldest first, and as they are once everything is locked. Should they hold the pair itself, it is given
+    back. The caller has locked the annotator, so that they get no other pair meanwhile, and the queue.
+    """
+    mine = Lease.objects.filter(annotator=annotator, pair__study=study).order_by("created_at", "pk")
+    lock_pairs(Pair.objects.filter(pk__in={pair_id, *mine.values_list("pair_id", flat=True)}))
+    held = list(mine.all())
+    for lease in held:
+        if lease.pair_id == pair_id:
+            lease.delete()
+            give_slot_back(pair_id)
+    return [lease for lease in held if lease.pair_id != pair_id]
+
+
+def hold_first(
+    *, pair: Pair, annotator: User, held: list[Lease], left_side: Side | None = None
+) -> LeasedPair:
+    """Hold a pair, whose slot the caller has taken, to be shown before those that the annotator holds.
+
+    The newest leases go where there would be too many: the pair on the screen stays. `held` is what
+    `lock_for_return` returned.
+    """
+    for lease in held[LEASES_PER_ANNOTATOR - 1 :]:
+        lease.delete()
+        give_slot_back(lease.pair_id)
+    first = min([timezone.now(), *(lease.created_at for lease in held)])
+    return hold_pair(
+        pair=pair,
+        annotator=annotator,
+        study=pair.study,
+        left_side=left_side,
+        acquired_at=first - timedelta(microseconds=1),
+    )
 
 
 def release_lease(*, pair: Pair, annotator: User) -> bool:
@@ -192,11 +233,10 @@ def _turn(*, study: Study, annotator: User, beyond: int | None) -> _Turn:
     if study.state != Study.State.ACTIVE or (standing is not None and standing.is_paused):
         return _Turn(None)
     held = _leases_held(study=study.pk, annotator=annotator.pk)
-    waiting = [lease for lease in held if lease.pair_id != beyond]
-    if waiting:
-        return _Turn(renew(waiting[0], study=study))
-    if len(held) >= LEASES_PER_ANNOTATOR:
-        return _Turn(None)
+    for lease in held:
+        if lease.pair_id != beyond and (leased := renew(lease, study=study)):
+            return _Turn(leased)
+    # At most the pair on the screen is held: there is room for another.
     lock_queue(study.pk, shared=True)
     try:
         pair = _claim(study=study, annotator=annotator, standing=standing)

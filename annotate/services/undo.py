@@ -1,11 +1,8 @@
 """Taking back what an annotator did last. One that is sent again takes back nothing more."""
 
 import uuid
-from datetime import datetime, timedelta
 
-from django.utils import timezone
-
-from annotate.errors import LabelRefused
+from annotate.errors import LabelRefused, TakenBackAlready
 from annotate.gate import write_transaction
 from annotate.models import (
     Draft,
@@ -21,19 +18,18 @@ from annotate.models import (
     User,
 )
 from annotate.prepared import insert
-from annotate.services.locks import lock_annotator, lock_pairs, lock_queue
+from annotate.services.locks import lock_annotator, lock_queue
 from annotate.services.preferences import keep_revision
 from annotate.services.progress import add_labels
 from annotate.services.queue import (
-    LEASES_PER_ANNOTATOR,
     PAIR_PARTS,
     LeasedPair,
-    hold_pair,
+    hold_first,
     lease_next_pair,
+    lock_for_return,
     renew,
     take_free_slot,
 )
-from annotate.services.slots import give_slot_back
 
 
 def undo_preference(
@@ -44,8 +40,9 @@ def undo_preference(
     With `pair_id` it is the label or skip of that pair, whatever was done since. The same `client_id` again
     takes back nothing more: the answer is the same pair, or, where they hold that no longer, what they hold
     now (None when there is nothing for them). A copy of what was taken back, arriving late, is refused.
-    Raises LabelRefused when there is nothing to take back, when the label's round is frozen, or when a
-    colleague has taken the slot of a skipped pair meanwhile; such an undo is not remembered.
+    Raises LabelRefused when there is nothing to take back (TakenBackAlready: not any more), when the pair is
+    not open, or when a colleague has taken the slot of a skipped pair meanwhile; such an undo is not
+    remembered.
     """
     with write_transaction():
         lock_annotator(annotator)
@@ -60,23 +57,20 @@ def _undo(*, study: Study, annotator: User, client_id: uuid.UUID, pair_id: int |
     """Take one act back within the caller's transaction, which has locked the annotator."""
     last = _latest_act(study=study, annotator=annotator, pair_id=pair_id)
     lock_queue(study.pk)
-    held = list(Lease.objects.filter(annotator=annotator, pair__study=study).order_by("created_at", "pk"))
-    lock_pairs(Pair.objects.filter(pk__in={last.pair_id, *(lease.pair_id for lease in held)}))
+    held = lock_for_return(last.pair_id, study=study, annotator=annotator)
     pair = Pair.objects.select_related("study", *PAIR_PARTS).get(pk=last.pair_id)
-    _check_undoable(pair, last=last)
+    _check_open(pair)
+    _take_slot_for(last)
     insert(Undo(client_id=client_id, pair=pair, annotator=annotator, act_id=last.client_id))
-    left_side = _take_back(last)
-    _keep_within_limit(held)
-    acquired_at = _before(held[0].created_at if held else timezone.now())
-    return hold_pair(
-        pair=pair, annotator=annotator, study=pair.study, left_side=left_side, acquired_at=acquired_at
-    )
+    return hold_first(pair=pair, annotator=annotator, held=held, left_side=_take_back(last))
 
 
 def _held_since(undo: Undo, *, study: Study, annotator: User) -> LeasedPair | None:
     """Return the pair that an earlier arrival of the undo brought back; None when it is not held any more."""
     if undo.annotator_id != annotator.pk or undo.pair.study_id != study.pk:
         raise LabelRefused("This undo belongs to another study or person; reload the page.")
+    if study.state == Study.State.CLOSED:
+        return None
     leases = Lease.objects.filter(pair=undo.pair_id, annotator=annotator, pair__state=Pair.State.OPEN)
     lease = leases.select_related("pair", *(f"pair__{part}" for part in PAIR_PARTS)).first()
     return renew(lease, study=study) if lease else None
@@ -90,18 +84,30 @@ def _latest_act(*, study: Study, annotator: User, pair_id: int | None) -> Prefer
     if label is not None and (skip is None or label.created_at >= skip.created_at):
         return label
     if skip is None:
-        raise LabelRefused(
-            "You have taken that back already, here or elsewhere; reload the page to see what you did last."
-            if pair_id
-            else "There is nothing to undo."
-        )
+        if pair_id:
+            raise TakenBackAlready("You have taken that back already, here or elsewhere.")
+        raise LabelRefused("There is nothing to undo.")
     return skip
 
 
-def _check_undoable(pair: Pair, *, last: Preference | Skip) -> None:
-    if pair.state != Pair.State.OPEN or pair.study.state == Study.State.CLOSED:
-        raise LabelRefused("The labels of that round are frozen; what you did last stays as it is.")
-    if isinstance(last, Skip) and not take_free_slot(pair.pk):
+def _check_open(pair: Pair) -> None:
+    """Raise LabelRefused, saying why, when what was done on a pair stays as it is."""
+    why = ""
+    if pair.study.state == Study.State.CLOSED:
+        why = "This study is closed"
+    elif pair.state == Pair.State.FROZEN:
+        why = "The labels of that round are frozen"
+    elif pair.state == Pair.State.WITHDRAWN and pair.purpose == Pair.Purpose.PRACTICE:
+        why = "That was practice, which has begun anew since"
+    elif pair.state == Pair.State.WITHDRAWN:
+        why = "The lead has withdrawn that pair"
+    if why:
+        raise LabelRefused(f"{why}; what you did last stays as it is.")
+
+
+def _take_slot_for(last: Preference | Skip) -> None:
+    """Take a slot for the pair that comes back; that of a label is its own."""
+    if isinstance(last, Skip) and not take_free_slot(last.pair_id):
         raise LabelRefused("A colleague has taken the pair that you skipped; there is nothing to bring back.")
 
 
@@ -114,6 +120,7 @@ def _take_back(last: Preference | Skip) -> Side | None:
             Draft.objects.update_or_create(
                 pair_id=last.pair_id, annotator_id=last.annotator_id, defaults=defaults
             )
+        Skip.objects.filter(**mine).delete()
     Flag.objects.filter(**mine, resolved_at__isnull=True).delete()
     last.delete()
     if isinstance(last, Preference) and last.pair.purpose != Pair.Purpose.PRACTICE:
@@ -129,14 +136,3 @@ def _texts_as_shown(preference: Preference) -> dict[str, str]:
         texts["edit_side"] = "left" if is_left else "right"
         texts["edit_text"] = preference.edited_response.text
     return texts
-
-
-def _keep_within_limit(held: list[Lease]) -> None:
-    """Make room for the pair that comes back: the newest leases go, the pair on the screen stays."""
-    for lease in held[LEASES_PER_ANNOTATOR - 1 :]:
-        lease.delete()
-        give_slot_back(lease.pair_id)
-
-
-def _before(moment: datetime) -> datetime:
-    return moment - timedelta(microseconds=1)

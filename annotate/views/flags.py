@@ -1,5 +1,7 @@
 """Flagging a pair: from the screen's dialog, or on a page of its own without JavaScript."""
 
+import uuid
+
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_http_methods
@@ -19,8 +21,8 @@ def label_flag(request: HttpRequest, slug: str, pair_id: int) -> HttpResponse:
     pair = get_object_or_404(Pair.objects.select_related("prompt"), pk=pair_id, study=access.study)
     if request.method != "POST":
         question = pair.prompt.messages[-1]["content"]
-        context = access.context("label") | {"form": FlagForm(), "question": question}
-        return render(request, "annotate/flag.html", context)
+        context = {"form": FlagForm(), "question": question, "client_id": uuid.uuid4()}
+        return render(request, "annotate/flag.html", context | access.context("label"))
     form = FlagForm(request.POST)
     if not form.is_valid():
         sentence = next(iter(form.errors.values()))[0]

@@ -14,7 +14,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
 from annotate.access import StudyAccess, pair_or_404, study_access
-from annotate.errors import LabelRefused
+from annotate.errors import LabelRefused, TakenBackAlready
 from annotate.forms import ActForm, JudgementForm, UndoForm, stored_edit, stored_verdict
 from annotate.gate import one_at_a_time
 from annotate.key_map import key_help, keys_of
@@ -39,6 +39,7 @@ from annotate.views.practice import practice_answer
 
 LABELLERS = (Role.ANNOTATOR, Role.LEAD)
 STOP_POLLING = 286
+GONE = 410
 INCOMPLETE = "The request is incomplete; reload the page and try again."
 
 
@@ -125,13 +126,24 @@ def label_undo(request: HttpRequest, slug: str) -> HttpResponse:
         leased = undo_preference(
             study=access.study, annotator=access.user, client_id=client_id, pair_id=pair_id
         )
+    except TakenBackAlready as refusal:
+        return answer(request, access, problem=str(refusal), status=GONE)
     except LabelRefused as refusal:
         return answer(request, access, problem=str(refusal), status=409)
     if not request.htmx:  # type: ignore[attr-defined]
-        messages.info(request, "Taken back; here is the pair again.")
+        messages.info(request, _taken_back(leased, pair_id=pair_id))
         return redirect("label", slug)
     draft_json = _draft_json(access, leased) if leased else ""
     return _fragment(request, _stage(access, leased) | {"draft_json": draft_json})
+
+
+def _taken_back(leased: LeasedPair | None, *, pair_id: int | None) -> str:
+    """Say what an undo has led to; sent again, it need not be the pair that it named."""
+    if leased is None:
+        return "Taken back; there is no pair for you now."
+    if pair_id in (None, leased.pair.pk):
+        return "Taken back; here is the pair again."
+    return "That was taken back before; here is the pair that you hold now."
 
 
 def _judgement(form: JudgementForm, *, left_side: Side) -> Judgement:
