@@ -50,6 +50,12 @@ class VerdictForm(forms.Form):
         return "The form is incomplete; reload the page and choose again."
 
 
+class ChangeForm(VerdictForm):
+    """Something else said of a pair; `stamp` names the label that the person had before them."""
+
+    stamp = forms.CharField(max_length=64)
+
+
 class JudgementForm(VerdictForm):
     """A new verdict; `shown` names the sides that were shown, `had_draft` that the server keeps a draft.
 

@@ -108,6 +108,11 @@ class Preference(Judgement):
     def __str__(self) -> str:
         return f"{self.get_verdict_display()}: {self.pair} by {self.annotator}"
 
+    @property
+    def stamp(self) -> str:
+        """Names the label as it is now: once it is changed, or given anew, it has another one."""
+        return f"{self.pk}.{self.version}"
+
 
 class PreferenceRevision(Judgement):
     """What a preference said, and what became of it; written once, never changed."""

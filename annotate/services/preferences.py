@@ -31,6 +31,8 @@ from annotate.services.queue import (
 from annotate.services.slots import give_slot_back
 
 LONGEST_DURATION_MS = 24 * 3600 * 1000
+# Before every version of a label.
+OUT_OF_DATE = -1
 _DROP_LEASE = f"""
 DELETE FROM {Lease._meta.db_table} WHERE pair_id = %s AND annotator_id = %s
 AND NOT EXISTS (SELECT 1 FROM {Undo._meta.db_table} WHERE act_id = %s)
@@ -133,11 +135,13 @@ def change_preference(
     strength: int | None = None,
     rationale: str = "",
     edit: Edit | None = None,
+    stamp: str | None = None,
 ) -> Preference:
     """Let an annotator say something else of a pair they labelled, while its round is open.
 
-    What was said before stays as a revision. Raises LabelRefused when the round is frozen or the pair was
-    never labelled by them.
+    What was said before stays as a revision. `stamp` is that of the label which the person had before them.
+    Raises LabelRefused when the label is another one by now and says something else, the round is frozen or
+    the pair was never labelled by them.
     """
     with write_transaction():
         lock_annotator(annotator)
@@ -146,7 +150,9 @@ def change_preference(
         if preference is None:
             raise LabelRefused("You have no label on this pair any more; there is nothing to change.")
         said = _Said(verdict, strength, rationale, edit)
-        return _correct(preference, pair=pair, said=said, version=preference.version + 1)
+        is_current = stamp in (None, preference.stamp)
+        version = preference.version + 1 if is_current else OUT_OF_DATE
+        return _correct(preference, pair=pair, said=said, version=version)
 
 
 def _record(judgement: Judgement, *, pair: Pair, annotator: User) -> Preference:
@@ -281,6 +287,8 @@ def _turn_lease_into_slot(judgement: Judgement, *, pair: Pair, annotator: User) 
     if _drop_lease(pair_id=pair.pk, annotator_id=annotator.pk, client_id=judgement.client_id):
         return shown_left
     refuse_if_taken_back(judgement.client_id)
+    # Who passed on the pair in another tab holds it no longer, and has judged it now.
+    Skip.objects.filter(pair=pair, annotator=annotator).delete()
     if not take_free_slot(pair.pk):
         raise LabelRefused(
             "Your hold on this pair ran out and a colleague has it now. Your label was not taken; "

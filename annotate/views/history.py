@@ -1,6 +1,7 @@
 """One's own labels: the list, one of them again, changing it, and taking a skipped pair back."""
 
 import json
+from typing import Any
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
@@ -9,7 +10,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from annotate.access import StudyAccess, study_access
 from annotate.errors import LabelRefused
-from annotate.forms import VerdictForm, stored_edit, stored_verdict
+from annotate.forms import ChangeForm, stored_edit, stored_verdict
 from annotate.key_map import key_help, keys_of
 from annotate.models import Flag, Pair, Preference, Role, Side
 from annotate.selectors.history import (
@@ -26,6 +27,7 @@ from annotate.services.flags import take_skipped_pair_back
 from annotate.services.preferences import change_preference
 
 LABELLERS = (Role.ANNOTATOR, Role.LEAD)
+SAID = ("verdict", "strength", "rationale", "edit_side", "edit_text")
 
 
 @require_GET
@@ -77,7 +79,7 @@ def history_take_back(request: HttpRequest, slug: str, pair_id: int) -> HttpResp
 
 
 def _change(request: HttpRequest, access: StudyAccess, *, pair: Pair, preference: Preference) -> HttpResponse:
-    form = VerdictForm(request.POST)
+    form = ChangeForm(request.POST)
     if not form.is_valid():
         return _page(request, access, pair=pair, preference=preference, problem=form.sentence(), status=400)
     left_side = Side(preference.shown_left)
@@ -89,6 +91,7 @@ def _change(request: HttpRequest, access: StudyAccess, *, pair: Pair, preference
             strength=form.cleaned_data["strength"],
             rationale=form.cleaned_data["rationale"],
             edit=stored_edit(form, left_side=left_side),
+            stamp=form.cleaned_data["stamp"],
         )
     except LabelRefused as refusal:
         return _page(request, access, pair=pair, preference=preference, problem=str(refusal), status=409)
@@ -106,8 +109,10 @@ def _page(
     problem: str = "",
     status: int = 200,
 ) -> HttpResponse:
+    """Show a label, and instead of a draft what was typed into a change that was refused."""
     left_side = Side(preference.shown_left)
     edit = preference.edited_response
+    typed = {name: request.POST[name] for name in SAID if request.POST.get(name)}
     said = {
         "verdict": shown_verdict(preference.verdict, left_side=left_side),
         "strength": preference.strength,
@@ -119,7 +124,9 @@ def _page(
         "shown": show_sides(pair, left_side=left_side, annotator=access.user),
         "said": said,
         "said_json": json.dumps(said),
-        "draft_json": _draft_json(pair, access=access),
+        "stamp": preference.stamp,
+        "typed": typed,
+        "draft_json": _json(typed or draft_of(pair=pair, annotator=access.user)),
         "said_name": SHOWN_NAMES[str(said["verdict"])],
         "said_strength": STRENGTHS.get(preference.strength or 0, ""),
         "labelled_at": preference.created_at,
@@ -133,6 +140,5 @@ def _page(
     return render(request, "annotate/history_pair.html", context, status=status)
 
 
-def _draft_json(pair: Pair, *, access: StudyAccess) -> str:
-    draft = draft_of(pair=pair, annotator=access.user)
+def _json(draft: dict[str, Any] | None) -> str:
     return json.dumps(draft) if draft else ""

@@ -91,7 +91,8 @@ def test_a_draft_that_comes_after_its_label_is_refused_unless_it_is_of_a_change(
     assert client.post(url("label-draft", study, pair) + "?of=label", content).status_code == 204
     page = client.get(url("history-pair", study, pair)).content.decode()
     assert "data-draft=" in page
-    client.post(url("history-pair", study, pair), {"verdict": "left", "rationale": "why"})
+    stamp = Preference.objects.get().stamp
+    client.post(url("history-pair", study, pair), {"verdict": "left", "rationale": "why", "stamp": stamp})
     assert Preference.objects.get().rationale == "why"
     assert not Draft.objects.exists()
 

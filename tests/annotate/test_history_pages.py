@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from django.http import HttpResponse
 from django.test import Client
 from django.urls import reverse
 
@@ -19,6 +22,7 @@ from tests.support.labelling import (
     make_prompt,
     make_study,
     next_pair,
+    undo,
 )
 from tests.support.people import client_of
 
@@ -112,13 +116,52 @@ def test_a_label_is_changed_over_http_and_a_frozen_one_is_not(
     label(pair, ana, Verdict.A)
     url = reverse("history-pair", args=[study.slug, pair.pk])
     assert client.post(url, {}).status_code == 400
-    assert client.post(url, {"verdict": "right", "rationale": "no"}).status_code == 302
+    stamp = stamp_in(client.get(url))
+    assert client.post(url, {"verdict": "right", "rationale": "no", "stamp": stamp}).status_code == 302
     assert Preference.objects.get().verdict == "b"
     freeze_batch(study=study, batch=4)
-    refused = client.post(url, {"verdict": "left"})
+    refused = client.post(url, {"verdict": "left", "stamp": Preference.objects.get().stamp})
     assert refused.status_code == 409
     assert "frozen" in refused.content.decode()
     assert Preference.objects.get().verdict == "b"
+
+
+def stamp_in(response: HttpResponse) -> str:
+    """Return which label the page's form would change, "" when it has no form."""
+    found = re.search(r'name="stamp" value="([^"]*)"', response.content.decode())
+    return found[1] if found else ""
+
+
+def test_a_change_of_a_label_that_was_changed_since_is_refused_and_what_was_typed_stays(
+    client: Client, study: Study, ana: User
+) -> None:
+    pair = make_pair(study)
+    label(pair, ana, Verdict.A)
+    url = reverse("history-pair", args=[study.slug, pair.pk])
+    stamp = stamp_in(client.get(url))
+    first = {"verdict": "tie", "rationale": "first thought", "stamp": stamp}
+    assert client.post(url, first).status_code == 302
+    late = client.post(url, {"verdict": "right", "rationale": "an older thought", "stamp": stamp})
+    html = late.content.decode()
+    assert (late.status_code, "changed this label since" in html) == (409, True)
+    assert ">an older thought</textarea>" in html
+    assert "older thought" in html.split("data-draft=")[1].split(">")[0]
+    # The same again is no change; on the page that was answered the person knows what they change.
+    assert client.post(url, first).status_code == 302
+    assert Preference.objects.get().rationale == "first thought"
+    assert client.post(url, {"verdict": "right", "stamp": stamp_in(late)}).status_code == 302
+    assert Preference.objects.get().verdict == "b"
+
+
+def test_a_change_of_a_label_that_was_given_anew_is_refused(client: Client, study: Study, ana: User) -> None:
+    pair = make_pair(study)
+    label(pair, ana, Verdict.A)
+    url = reverse("history-pair", args=[study.slug, pair.pk])
+    stamp = stamp_in(client.get(url))
+    undo(study, ana)
+    label(pair, ana, Verdict.TIE)
+    assert client.post(url, {"verdict": "right", "stamp": stamp}).status_code == 409
+    assert Preference.objects.get().verdict == "tie"
 
 
 def test_the_trail_is_the_last_ten_acts_oldest_first(study: Study, ana: User) -> None:
