@@ -43,7 +43,7 @@ def leases_release_left(request: HttpRequest, slug: str) -> HttpResponse:
 
 
 def released_sentence(released: Released) -> str:
-    names = ", ".join(f"{name} {pairs}" for name, pairs in released.by_name)
+    names = ", ".join(f"{user.display_name} {pairs}" for user, pairs in released.by_holder)
     said = "1 pair is" if released.pairs == 1 else f"{released.pairs} pairs are"
     return (
         f"{said} in the queue again (held by: {names}). What is submitted late is taken while a slot is free."

@@ -16,6 +16,8 @@ TESTS = [
     "test_complaints_queue.py",
     "test_preferences.py",
     "test_undo.py",
+    "test_two_tabs.py",
+    "test_left_leases.py",
     "test_concurrency.py",
     "test_checks.py",
     "test_invites.py",
