@@ -1,8 +1,6 @@
 """Stage sft: demonstrations are learnt, and the result is a base that preferences can be trained on."""
 
 import json
-import math
-import random
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,65 +11,20 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tests.core.support import WORDS, example, gradients, shake, write_run
-from training.core.errors import RunStoppedError, TrainingError
+from tests.core.sft_support import KilledError, sft_config, train, write_sft_run
+from tests.core.support import example, gradients, shake, write_run
+from training.core.errors import TrainingError
 from training.core.logprobs.pairs import completion_token_logps
 from training.core.model.merging import merged
 from training.core.run import checkpoints
-from training.core.run.config import RunConfig, parse_config, read_config
-from training.core.run.directory import RunDirectory, write_run_directory
-from training.core.run.files import damaged_file, read_json_lines, write_json, write_json_lines
-from training.core.run.records import (
-    RunResult,
-    read_demonstration_evaluations,
-    read_demonstration_metrics,
-)
+from training.core.run.config import read_config
+from training.core.run.directory import write_run_directory
+from training.core.run.files import damaged_file, read_json_lines
+from training.core.run.records import RunResult, read_demonstration_metrics
 from training.core.stages import loop
 from training.core.stages.demonstrations import batch_backward
 from training.core.stages.dpo import run_dpo
-from training.core.stages.sft import prepare_sft, run_sft
-from training.core.stages.sft_evaluation import lowest
-
-
-def demonstrations(count: int) -> list[dict[str, Any]]:
-    words = random.Random(3)
-    return [
-        {
-            "id": f"demonstration-{number}",
-            "prompt": [{"role": "user", "content": words.choice(WORDS)}],
-            "completion": [
-                {"role": "assistant", "content": " ".join(words.choices(WORDS, k=2 + number % 3))}
-            ],
-        }
-        for number in range(count)
-    ]
-
-
-def sft_config(base: Path, **changes: Any) -> RunConfig:
-    optimizer = {"learning_rate": 1e-2, "epochs": 2, "pairs_per_step": 3, "warmup_ratio": 0.0}
-    values: dict[str, Any] = {
-        "stage": "sft",
-        "base_model": str(base),
-        "dtype": "float32",
-        "checkpoint_every": 2,
-        **({} if changes.get("trainable") == "full" else {"lora": {"r": 4, "alpha": 8}}),
-        **changes,
-        "optimizer": {**optimizer, **changes.get("optimizer", {})},
-    }
-    return parse_config(values)
-
-
-def write_sft_run(path: Path, *, base: Path, count: int = 9, **changes: Any) -> RunDirectory:
-    run = RunDirectory(path)
-    path.mkdir()
-    write_json_lines(run.examples, values=demonstrations(count))
-    write_json(run.config, value=sft_config(base, **changes).as_json())
-    return run
-
-
-def train(run: RunDirectory) -> RunResult:
-    run_sft(run, config=read_config(run.config))
-    return RunResult.from_json(json.loads(run.result.read_text()))
+from training.core.stages.sft import prepare_sft
 
 
 @pytest.mark.parametrize("trainable", ["lora", "full"])
@@ -196,10 +149,6 @@ def test_preferences_can_be_trained_on_the_result(tmp_path: Path, base_folder: P
     assert RunResult.from_json(json.loads(dpo.result.read_text())).base_sha256 == result.model_sha256
 
 
-class KilledError(Exception):
-    pass
-
-
 def test_a_run_killed_after_a_checkpoint_ends_in_the_same_bits(
     tmp_path: Path, base_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -232,107 +181,4 @@ def test_a_run_without_a_usable_demonstration_says_so(tmp_path: Path, base_folde
     shutil.rmtree(run.path)
     write_run_directory(run.path, config=sft_config(base_folder), examples=[example(1)])
     with pytest.raises(TrainingError, match="none of the 1 examples can be used"):
-        train(run)
-
-
-def test_held_out_demonstrations_are_evaluated_after_each_epoch_and_never_learnt(
-    tmp_path: Path, base_folder: Path
-) -> None:
-    run = write_sft_run(tmp_path / "run", base=base_folder)
-    write_json_lines(run.heldout, values=demonstrations(12)[9:])
-    result = train(run)
-    evaluations = list(read_demonstration_evaluations(run.metrics))
-    assert [one.step for one in evaluations] == [3, 6]
-    job = prepare_sft(run, config=read_config(run.config))
-    assert len(job.items) == 9
-    loop.restore(job)
-    # The last evaluation is that of the finished weights, each token counted once.
-    nll, tokens = 0.0, 0
-    for item in job.heldout:
-        with torch.no_grad():
-            logps = completion_token_logps(job.policy, prompt=item.prompt, completion=item.completion)
-        nll, tokens = nll - float(logps.sum()), tokens + len(item.completion)
-    assert evaluations[-1].loss == pytest.approx(nll / tokens, rel=1e-4)
-    assert evaluations[-1].perplexity == pytest.approx(math.exp(nll / tokens), rel=1e-4)
-    assert result.heldout == evaluations[-1].as_json()
-    assert (result.used, result.steps, result.kept_step, result.stopped_early) == (9, 6, 6, False)
-    assert len(list(read_demonstration_metrics(run.metrics))) == 6
-    assert "perplexity" in (run.model / "README.md").read_text()
-
-
-def test_a_share_of_the_prompts_is_held_out(tmp_path: Path, base_folder: Path) -> None:
-    run = write_sft_run(tmp_path / "run", base=base_folder, evaluation={"share": 0.4})
-    job = prepare_sft(run, config=read_config(run.config))
-    assert 0 < len(job.heldout) < 9
-    assert len(job.items) + len(job.heldout) == 9
-    assert not {item.prompt for item in job.items} & {item.prompt for item in job.heldout}
-    assert json.loads(run.receipt.read_text())["heldout"] == len(job.heldout)
-
-
-# Words that no demonstration has: the better those are learnt, the less likely these become.
-FOREIGN = {"prompt": "one", "completion": "9x7z4q" * 12}
-
-
-@pytest.mark.parametrize("keep_best", [False, True])
-def test_training_stops_when_held_out_loss_no_longer_falls_and_keeps_the_best(
-    tmp_path: Path, base_folder: Path, keep_best: bool
-) -> None:
-    settings = {"every": 1, "patience": 2, "keep_best": keep_best}
-    run = write_sft_run(tmp_path / "run", base=base_folder, optimizer={"epochs": 6}, evaluation=settings)
-    write_json_lines(run.heldout, values=[FOREIGN])
-    result = train(run)
-    evaluations = list(read_demonstration_evaluations(run.metrics))
-    best = lowest(evaluations)
-    assert result.stopped_early
-    assert result.steps == evaluations[-1].step == best.step + 2 < 18
-    kept = best if keep_best else evaluations[-1]
-    assert (result.kept_step, result.heldout) == (kept.step, kept.as_json())
-    model = AutoModelForCausalLM.from_pretrained(run.model, trust_remote_code=False)
-    job = prepare_sft(run, config=read_config(run.config))
-    nll, tokens = 0.0, 0
-    for item in job.heldout:
-        with torch.no_grad():
-            logps = completion_token_logps(model, prompt=item.prompt, completion=item.completion)
-        nll, tokens = nll - float(logps.sum()), tokens + len(item.completion)
-    assert nll / tokens == pytest.approx(kept.loss, rel=1e-3)
-
-
-def test_an_evaluation_that_a_stop_interrupted_is_made_once_after_the_resume(
-    tmp_path: Path, base_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = write_sft_run(tmp_path / "run", base=base_folder)
-    write_json_lines(run.heldout, values=demonstrations(12)[9:])
-
-    def stop(*arguments: Any, **named: Any) -> None:
-        raise RunStoppedError("stopped")
-
-    monkeypatch.setattr("training.core.stages.sft_evaluation.heldout_looks", stop)
-    with pytest.raises(RunStoppedError):
-        train(run)
-    assert list(read_demonstration_evaluations(run.metrics)) == []
-    monkeypatch.undo()
-    train(run)
-    assert [one.step for one in read_demonstration_evaluations(run.metrics)] == [3, 6]
-    assert [one.step for one in read_demonstration_metrics(run.metrics)] == [1, 2, 3, 4, 5, 6]
-
-
-@pytest.mark.parametrize(
-    ("evaluation", "heldout", "said"),
-    [
-        ({"patience": 2, "every": 5}, None, "evaluation.every, evaluation.patience: nothing is held out"),
-        ({"keep_best": True}, None, "evaluation.keep_best: nothing is held out"),
-        ({}, [], "heldout.jsonl: examples.jsonl is empty"),
-    ],
-)
-def test_evaluation_with_nothing_held_out_is_refused_by_name(
-    tmp_path: Path,
-    base_folder: Path,
-    evaluation: dict[str, Any],
-    heldout: list[dict[str, Any]] | None,
-    said: str,
-) -> None:
-    run = write_sft_run(tmp_path / "run", base=base_folder, evaluation=evaluation)
-    if heldout is not None:
-        write_json_lines(run.heldout, values=heldout)
-    with pytest.raises(TrainingError, match=said):
         train(run)

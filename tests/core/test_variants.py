@@ -1,32 +1,23 @@
-"""Every loss, every weight, held-out prompts, recomputed activations: one loop, on a tiny float32 model."""
+"""Every loss, every weight, recomputed activations: one loop, on a tiny float32 model."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tests.core.support import config, example, gradients, load_job, random_pair, write_run
-from training.core.diagnostics import figures_of
-from training.core.errors import TrainingError
+from tests.core.support import config, example, gradients, load_job, write_run
 from training.core.logprobs import pairs as pairs_of_logps
 from training.core.logprobs import reference
 from training.core.run.config import LOSS_KEYS, read_config
 from training.core.run.directory import RunDirectory
 from training.core.run.files import damaged_file, write_json, write_json_lines
-from training.core.run.records import RunResult, read_evaluations, read_margins, read_metrics
+from training.core.run.records import RunResult, read_margins, read_metrics
 from training.core.run.weights import recompute_activations, trained_weights
-from training.core.stages import preparation
-from training.core.stages.closing import finish
 from training.core.stages.dpo import run_dpo
-from training.core.stages.evaluation import best, is_due, patience_is_over
-from training.core.stages.heldout import split_by_prompt
-from training.core.stages.schedule import Plan
-from training.core.stages.step import batch_backward, train_step
+from training.core.stages.step import batch_backward
 
 PAIRED = [name for name in LOSS_KEYS if name != "kto"]
 
@@ -225,151 +216,3 @@ def test_recomputed_activations_give_the_same_gradient_and_keep_dropout_off(
         assert torch.allclose(gradients(recomputed.policy)[name], gradient, atol=1e-7), name
     dropouts = [module for module in recomputed.policy.modules() if isinstance(module, torch.nn.Dropout)]
     assert not any(module.training for module in dropouts)
-
-
-def heldout_run(path: Path, *, base: Path, **evaluation: Any) -> RunDirectory:
-    """Twelve prompts of which about a third is held out."""
-    return write_run(
-        path,
-        base=base,
-        examples=[example(number) for number in range(12)],
-        evaluation={"share": 0.3, **evaluation},
-        optimizer={"epochs": 6, "pairs_per_step": 4},
-        checkpoint_every=3,
-    )
-
-
-def test_held_out_prompts_are_evaluated_and_not_trained_on(tmp_path: Path, base_folder: Path) -> None:
-    run = heldout_run(tmp_path / "run", base=base_folder)
-    result = train(run)
-    receipt = json.loads(run.receipt.read_text())
-    trained = {record.id for record in read_margins(run.margins)}
-    assert 0 < receipt["heldout"] < 12
-    assert len(trained) == 12 - receipt["heldout"]
-    evaluations = list(read_evaluations(run.metrics))
-    assert [evaluation.epoch for evaluation in evaluations] == [1, 2, 3, 4, 5, 6]
-    assert {evaluation.examples for evaluation in evaluations} == {receipt["heldout"]}
-    line = next(json.loads(line) for line in run.metrics.read_text().splitlines() if "eval_loss" in line)
-    assert {"eval_loss", "eval_rewards/accuracies", "eval_rewards/margins", "step", "epoch"} <= line.keys()
-    assert result.heldout is not None
-    assert result.heldout["step"] == result.kept_step == result.steps
-    assert result.stopped_early is False
-
-
-def test_heldout_file_is_evaluated_on_as_it_is(tmp_path: Path, base_folder: Path) -> None:
-    run = write_run(
-        tmp_path / "run",
-        base=base_folder,
-        examples=[example(number) for number in range(4)],
-        evaluation={"every": 1},
-        optimizer={"epochs": 1},
-    )
-    write_json_lines(run.heldout, values=[example(number).as_json() for number in range(4, 7)])
-    train(run)
-    evaluations = list(read_evaluations(run.metrics))
-    assert [(evaluation.step, evaluation.examples) for evaluation in evaluations] == [(1, 3), (2, 3)]
-
-
-@pytest.mark.parametrize("stopped_at", [None, 4, 9])
-def test_early_stop_and_best_weights_survive_an_interruption(
-    tmp_path: Path, base_folder: Path, monkeypatch: pytest.MonkeyPatch, stopped_at: int | None
-) -> None:
-    """The accuracy falls after epoch two: two evaluations later it stops, with that epoch's weights."""
-    real = figures_of
-    accuracies = iter((0.5, 0.75, 0.5, 0.5, 0.5, 0.5))
-    told: dict[int, float] = {}
-
-    def told_accuracy(looks: Any) -> Any:
-        key = round(1e6 * sum(look.loss for look in looks))
-        if key not in told:
-            told[key] = next(accuracies)
-        return replace(real(looks), rewards_accuracies=told[key])
-
-    monkeypatch.setattr("training.core.stages.evaluation.figures_of", told_accuracy)
-    run = heldout_run(tmp_path / "run", base=base_folder, patience=2, keep_best=True)
-    if stopped_at is not None:
-        with monkeypatch.context() as patched:
-            steps = 0
-
-            def dying(*arguments: Any, **options: Any) -> Any:
-                nonlocal steps
-                steps += 1
-                if steps == stopped_at:
-                    raise KeyboardInterrupt
-                return train_step(*arguments, **options)
-
-            patched.setattr("training.core.stages.dpo.train_step", dying)
-            with pytest.raises(KeyboardInterrupt):
-                train(run)
-    result = train(run)
-    evaluations = list(read_evaluations(run.metrics))
-    assert [line.rewards_accuracies for line in evaluations] == [0.5, 0.75, 0.5, 0.5]
-    assert result.stopped_early is True
-    assert result.steps == evaluations[-1].step
-    assert result.kept_step == evaluations[1].step
-    assert result.heldout is not None
-    assert result.heldout["eval_rewards/accuracies"] == 0.75
-    stored = load_file(run.checkpoints / f"best-{result.kept_step:08d}" / "weights.safetensors")
-    adapter = load_file(run.adapter / "adapter_model.safetensors")
-    assert sorted(float(weight.sum()) for weight in stored.values()) == sorted(
-        float(weight.sum()) for weight in adapter.values()
-    )
-
-
-def test_best_weights_that_are_damaged_are_said_to_be(
-    tmp_path: Path, base_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = heldout_run(tmp_path / "run", base=base_folder, keep_best=True)
-
-    def damage_and_finish(*arguments: Any, **options: Any) -> None:
-        (weights,) = run.checkpoints.glob("best-*/weights.safetensors")
-        weights.write_bytes(weights.read_bytes()[:-1])
-        finish(*arguments, **options)
-
-    monkeypatch.setattr("training.core.stages.dpo.finish", damage_and_finish)
-    monkeypatch.setattr("training.core.stages.dpo.best", lambda evaluations: evaluations[0])
-    monkeypatch.setattr("training.core.stages.closing.best", lambda evaluations: evaluations[0])
-    result = train(run)
-    assert result.kept_step == result.steps
-    assert any("the weights of the best evaluation" in warning for warning in result.warnings)
-
-
-def test_patience_and_due_evaluations(base_folder: Path) -> None:
-    settings = config(base_folder, evaluation={"share": 0.5, "every": 4, "patience": 1}).evaluation
-    plan = Plan(pairs=10, pairs_per_step=1, epochs=1, seed=0)
-    assert [step for step in range(11) if is_due(step, plan=plan, settings=settings)] == [4, 8, 10]
-    assert not patience_is_over([], settings=settings, best=best)
-
-
-def test_a_prompt_is_on_one_side_and_stays_there() -> None:
-    pairs = [random_pair(prompt=4, chosen=3, rejected=2, seed=number // 2) for number in range(200)]
-    training, heldout = split_by_prompt(pairs, share=0.3, seed=1)
-    assert len(training) + len(heldout) == 200
-    assert 0.15 < len(heldout) / 200 < 0.45
-    assert not {pair.prompt for pair in training} & {pair.prompt for pair in heldout}
-    more = split_by_prompt(pairs, share=0.5, seed=1)[1]
-    assert {pair.prompt for pair in heldout} <= {pair.prompt for pair in more}
-    assert split_by_prompt(pairs, share=0.3, seed=2)[1] != heldout
-
-
-def test_a_share_that_holds_nothing_out_is_refused(tmp_path: Path, base_folder: Path) -> None:
-    run = write_run(tmp_path / "run", base=base_folder, examples=[example(0)], evaluation={"share": 0.001})
-    with pytest.raises(TrainingError, match="nothing is held out"):
-        train(run)
-
-
-def test_a_share_that_holds_everything_out_is_refused(
-    tmp_path: Path, base_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(preparation, "split_by_prompt", lambda items, **_: ((), items))
-    run = write_run(tmp_path / "run", base=base_folder, examples=[example(0)], evaluation={"share": 0.5})
-    with pytest.raises(TrainingError, match="holds out every prompt there is"):
-        train(run)
-
-
-def test_the_best_of_equals_is_the_first(tmp_path: Path, base_folder: Path) -> None:
-    run = heldout_run(tmp_path / "run", base=base_folder)
-    train(run)
-    evaluations = list(read_evaluations(run.metrics))
-    highest = max(evaluation.rewards_accuracies or 0 for evaluation in evaluations)
-    assert best(evaluations) == next(line for line in evaluations if line.rewards_accuracies == highest)

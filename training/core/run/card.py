@@ -65,8 +65,8 @@ def _rows(config: RunConfig, *, result: RunResult) -> dict[str, str]:
         "Start": _start(config, result=result),
         "Loss": f"{config.loss.name} ({settings})" if settings else config.loss.name,
         "Trained": _trained(config),
-        "Data": _data(result),
-        "Epochs": f"{optimizer.epochs}, in {result.steps} steps of {optimizer.pairs_per_step}",
+        "Data": _data(config, result=result),
+        "Epochs": _epochs(config, result=result),
         "Learning rate": _rate(config),
         "Weight decay, clipping": f"{optimizer.weight_decay:g}, {optimizer.max_grad_norm:g}",
         "Longest sequence": f"{config.max_length} tokens",
@@ -86,8 +86,8 @@ def demonstration_card(config: RunConfig, *, result: RunResult) -> str:
         "Base model": f"{config.base_model} (safetensors sha256 {result.base_sha256[:12]})",
         "Loss": "negative log-likelihood of the completions, mean per token",
         "Trained": _trained(config) + ("" if config.trainable == "full" else ", merged in float32"),
-        "Data": _data(result),
-        "Epochs": f"{optimizer.epochs}, in {result.steps} steps of {optimizer.pairs_per_step}",
+        "Data": _data(config, result=result),
+        "Epochs": _epochs(config, result=result),
         "Learning rate": _rate(config),
         "Weight decay, clipping": f"{optimizer.weight_decay:g}, {optimizer.max_grad_norm:g}",
         "Longest sequence": f"{config.max_length} tokens",
@@ -107,7 +107,7 @@ tags: [sft]
 
 {_table(rows)}
 It can be the base model, and so the reference, of training on preferences.
-
+{_warnings(result)}
 ## Loading it
 
 {MODEL_USE}
@@ -116,9 +116,25 @@ It can be the base model, and so the reference, of training on preferences.
 """
 
 
-def _data(result: RunResult) -> str:
-    sha256 = result.examples_sha256[:12]
-    return f"{result.used} of {result.examples} examples (examples.jsonl sha256 {sha256})"
+def _data(config: RunConfig, *, result: RunResult) -> str:
+    given = f"{result.used} of {result.examples} examples"
+    heldout = (result.heldout or {}).get("eval_examples", 0)
+    if heldout and config.evaluation.share > 0 and not result.heldout_sha256:
+        given += f", {heldout} of them held out"
+    given += f" (examples.jsonl sha256 {result.examples_sha256[:12]})"
+    if result.heldout_sha256:
+        given += f"; {heldout} others held out (heldout.jsonl sha256 {result.heldout_sha256[:12]})"
+    return given
+
+
+def _epochs(config: RunConfig, *, result: RunResult) -> str:
+    optimizer = config.optimizer
+    said = f"{optimizer.epochs}, in {result.steps} steps of {optimizer.pairs_per_step}"
+    if result.stopped_early:
+        planned = f"{result.planned_steps} steps of {optimizer.pairs_per_step}"
+        said = f"{optimizer.epochs} planned; stopped after {result.steps} of {planned}"
+    kept = result.kept_step
+    return said if kept in (None, result.steps) else f"{said}; weights of step {kept}"
 
 
 def _rate(config: RunConfig) -> str:

@@ -64,6 +64,7 @@ def save_checkpoint(
         write_json(folder / "position.json", value=asdict(position))
     for old in _folders(run, prefix=STEP)[KEPT:]:
         shutil.rmtree(old)
+    _forget_old_bests(run)
 
 
 def load_checkpoint(
@@ -87,15 +88,20 @@ def load_checkpoint(
 
 
 def save_best(run: RunDirectory, *, step: int, weights: TrainedWeights) -> None:
-    """Write checkpoints/best-<n>, the weights of the best evaluation so far, then remove the one before
-    it.
+    """Write checkpoints/best-<n>, the weights of the best evaluation so far.
+
+    The one before it stays until checkpoints have come after this one: a run that goes on from an earlier
+    checkpoint on another machine, or a GPU, may not find the same evaluation the best.
     """
-    place = run.checkpoints / f"{BEST}{step:08d}"
-    with new_folder(place) as folder:
+    with new_folder(run.checkpoints / f"{BEST}{step:08d}") as folder:
         save_file(_stored_weights(weights), folder / "weights.safetensors")
-    for other in _folders(run, prefix=BEST):
-        if other != place:
-            shutil.rmtree(other)
+
+
+def forget_later_bests(run: RunDirectory, *, step: int) -> None:
+    """Remove the best weights of evaluations after `step`: a run that goes on from there evaluates anew."""
+    for folder in _folders(run, prefix=BEST):
+        if _step_of(folder) > step:
+            shutil.rmtree(folder)
 
 
 def load_best(run: RunDirectory, *, step: int, weights: TrainedWeights) -> bool:
@@ -105,6 +111,22 @@ def load_best(run: RunDirectory, *, step: int, weights: TrainedWeights) -> bool:
         return False
     weights.restore(load_file(folder / "weights.safetensors"))
     return True
+
+
+def _forget_old_bests(run: RunDirectory) -> None:
+    """Keep the newest best weights, and those that were the newest at each checkpoint that is kept."""
+    bests = _folders(run, prefix=BEST)
+    wanted = set(bests[:1])
+    for checkpoint in _folders(run, prefix=STEP):
+        until = [best for best in bests if _step_of(best) <= _step_of(checkpoint)]
+        wanted.update(until[:1])
+    for best in bests:
+        if best not in wanted:
+            shutil.rmtree(best)
+
+
+def _step_of(folder: Path) -> int:
+    return int(folder.name.rpartition("-")[2])
 
 
 def _check_same_run(position: Position, *, start: Position) -> None:

@@ -170,6 +170,8 @@ class RunResult:
     `losses` of the first and the last step, `heldout` the best (or last) evaluation. Stage score:
     `log_ratio` is the mean of log π_policy − log π_reference over the completions, an estimate of
     KL(policy‖reference) when they were sampled from the policy. What a stage does not have is None.
+    `used` examples include those of them that were held out by prompt; `heldout_sha256` is of heldout.jsonl,
+    where there is one. `kept_step` is whose weights the result has, `steps` were taken of `planned_steps`.
     """
 
     stage: str
@@ -201,6 +203,8 @@ class RunResult:
     heldout: dict[str, Any] | None = None
     stopped_early: bool | None = None
     kept_step: int | None = None
+    planned_steps: int | None = None
+    heldout_sha256: str | None = None
     log_ratio: float | None = None
     log_ratio_per_token: float | None = None
 

@@ -12,7 +12,7 @@ from training.core.model.loading import ADAPTER_WEIGHTS, parent_sha256
 from training.core.progress import say
 from training.core.run.adapter import make_probe, write_adapter
 from training.core.run.card import preference_card
-from training.core.run.checkpoints import Position, load_best
+from training.core.run.checkpoints import Position
 from training.core.run.directory import RunDirectory
 from training.core.run.files import (
     read_json_lines,
@@ -23,7 +23,7 @@ from training.core.run.files import (
 )
 from training.core.run.model_folder import write_model
 from training.core.run.records import Evaluation, Figures, RunResult, read_margins, read_metrics
-from training.core.stages.evaluation import best
+from training.core.stages.evaluation import best, restore_best
 from training.core.stages.job import DpoRun, all_looks
 from training.core.versions import library_versions
 
@@ -47,15 +47,7 @@ def _keep_best(
     """
     if not (job.config.evaluation.keep_best and evaluations):
         return position.step, ()
-    wanted = best(evaluations).step
-    if wanted == position.step:
-        return wanted, ()
-    restored = job.ranks.together(lambda: load_best(job.run, step=wanted, weights=job.weights))
-    if all(restored):
-        return wanted, ()
-    return position.step, (
-        f"the weights of the best evaluation (step {wanted}) are damaged; these are of the last step",
-    )
+    return restore_best(job, wanted=best(evaluations).step, reached=position.step)
 
 
 def _write(
@@ -150,9 +142,11 @@ def _result(job: DpoRun, *, position: Position, figures: Figures) -> RunResult:
         examples=job.receipt.examples,
         used=job.receipt.used,
         steps=position.step,
+        planned_steps=job.plan.steps,
         seconds=position.seconds,
         base_sha256=job.base.sha256,
         examples_sha256=position.examples_sha256,
+        heldout_sha256=position.heldout_sha256,
         config_sha256=position.config_sha256,
         versions=library_versions(),
         parent_sha256=parent_sha256(job.config),

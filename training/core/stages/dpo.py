@@ -6,14 +6,13 @@ from dataclasses import dataclass, replace
 from training.core.distributed import ALONE, Ranks
 from training.core.errors import RunStoppedError
 from training.core.progress import progress, say
-from training.core.run import checkpoints
 from training.core.run.checkpoints import Position
 from training.core.run.config import RunConfig, config_warnings
 from training.core.run.directory import RunDirectory
 from training.core.run.files import append_lines, write_json_lines
 from training.core.run.records import Evaluation, StepMetrics, read_evaluations
 from training.core.stages.closing import finish
-from training.core.stages.evaluation import best, evaluate, is_due, patience_is_over
+from training.core.stages.evaluation import best, evaluate, is_due, patience_is_over, record_evaluation
 from training.core.stages.job import DpoRun, all_looks
 from training.core.stages.loop import restore, save
 from training.core.stages.preparation import prepare
@@ -111,8 +110,7 @@ def _evaluated(job: DpoRun, *, reached: Reached) -> Reached:
         return reached
     evaluation = evaluate(job, step=step)
     evaluations = (*reached.evaluations, evaluation)
-    if settings.keep_best and best(evaluations) == evaluation:
-        job.ranks.on_main(lambda: checkpoints.save_best(job.run, step=step, weights=job.weights))
+    record_evaluation(job, evaluation=evaluation, is_best=best(evaluations) == evaluation)
     return replace(reached, evaluations=evaluations)
 
 

@@ -81,7 +81,7 @@ def restore(job: TrainingJob) -> Position:
             job.run, start=start, weights=job.weights, optimizer=job.optimizer
         )
     )
-    job.ranks.on_main(lambda: _cut_records(job.run, step=position.step))
+    job.ranks.on_main(lambda: _cut(job.run, step=position.step))
     if position.step:
         say(f"going on after step {position.step} of {job.plan.steps}")
     return position
@@ -123,6 +123,7 @@ def take_steps(
     return position
 
 
-def _cut_records(run: RunDirectory, *, step: int) -> None:
+def _cut(run: RunDirectory, *, step: int) -> None:
+    checkpoints.forget_later_bests(run, step=step)
     for record in (run.metrics, run.margins):
         keep_lines(record, wanted=lambda values: values["step"] <= step)

@@ -115,7 +115,7 @@ def _examples(
         write_json(run.receipt, value=asdict(receipt))
     if not encoded.items:
         raise encoded.none_usable()
-    check_split(training, heldout=heldout, config=config)
+    check_heldout(heldout, config=config)
     called = "examples" if config.loss.name == "kto" else "pairs"
     held = f", {len(heldout)} held out" if heldout else ""
     say(f"{receipt.used} of {receipt.examples} {called} can be used{held}; {receipt.steps} steps")
@@ -137,20 +137,20 @@ def _encoded(
     return encode_pairs(path, tokenizer=tokenizer, rules=rules)
 
 
-def check_split(training: Sequence[object], *, heldout: Sequence[object], config: RunConfig) -> None:
-    """Raise TrainingError where nothing is left to train on, or nothing is held out for what asks for it."""
+def check_heldout(heldout: Sequence[object], *, config: RunConfig) -> None:
+    """Raise TrainingError where nothing is held out for settings that ask for it, naming them."""
     settings = config.evaluation
-    if not training:
-        raise TrainingError(
-            f"evaluation.share = {settings.share:g} holds out every prompt there is; lower it or add prompts"
-        )
     unset = asdict(EvaluationSettings())
     asking = [f"evaluation.{name}" for name, value in asdict(settings).items() if value != unset[name]]
-    if not heldout and asking:
-        raise TrainingError(
-            f"{', '.join(asking)}: nothing is held out to evaluate on (evaluation.share = "
-            f"{settings.share:g}); raise the share or put a heldout.jsonl into the run directory"
-        )
+    if heldout or not asking:
+        return
+    remedy = "set evaluation.share (0.1 is usual)"
+    if settings.share > 0:
+        remedy = "all examples have one prompt, which is never divided; add examples of other prompts"
+    raise TrainingError(
+        f"{', '.join(asking)}: nothing is held out to evaluate on (evaluation.share = {settings.share:g}); "
+        f"{remedy} or put a heldout.jsonl into the run directory"
+    )
 
 
 def _data(items: tuple[Encoded, ...], *, config: RunConfig, reference: Reference) -> Data:

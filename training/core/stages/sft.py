@@ -40,7 +40,7 @@ from training.core.run.weights import trainable_policy, trained_weights
 from training.core.stages.demonstrations import SftRun, batch_backward
 from training.core.stages.heldout import split_by_prompt
 from training.core.stages.loop import check_finite, restore, set_rate, take_steps, update
-from training.core.stages.preparation import check_split, plan_of
+from training.core.stages.preparation import check_heldout, plan_of
 from training.core.stages.sft_evaluation import Evaluations
 from training.core.versions import library_versions
 
@@ -150,7 +150,7 @@ def _examples(
     ranks.on_main(lambda: write_json(run.receipt, value=asdict(receipt)))
     if not encoded.items:
         raise encoded.none_usable()
-    check_split(training, heldout=heldout, config=config)
+    check_heldout(heldout, config=config)
     held = f", {len(heldout)} held out" if heldout else ""
     say(f"{receipt.used} of {receipt.examples} demonstrations can be used{held}; {receipt.steps} steps")
     return training, heldout, receipt
@@ -183,9 +183,11 @@ def _result(job: SftRun, *, position: Position) -> RunResult:
         examples=job.receipt.examples,
         used=job.receipt.used,
         steps=position.step,
+        planned_steps=job.plan.steps,
         seconds=position.seconds,
         base_sha256=job.base.sha256,
         examples_sha256=position.examples_sha256,
+        heldout_sha256=position.heldout_sha256,
         config_sha256=position.config_sha256,
         versions=library_versions(),
         loss_first=steps[0].loss,

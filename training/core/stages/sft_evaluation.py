@@ -5,25 +5,25 @@ import time
 from collections.abc import Sequence
 
 from training.core.progress import say
-from training.core.run import checkpoints
-from training.core.run.checkpoints import load_best
-from training.core.run.files import append_lines
 from training.core.run.records import DemonstrationEvaluation
 from training.core.stages.demonstrations import SftRun, heldout_looks
-from training.core.stages.evaluation import is_due, patience_is_over
+from training.core.stages.evaluation import is_due, patience_is_over, record_evaluation, restore_best
+from training.core.stages.loop import check_finite
 
 # exp of more overflows a float.
 MOST_NATS = 700.0
 
 
 def evaluate(job: SftRun, *, step: int) -> DemonstrationEvaluation:
-    """Evaluate the model after `step` steps on every held-out demonstration; appends to metrics.jsonl.
+    """Evaluate the model after `step` steps on every held-out demonstration.
 
     The loss is the mean negative log-likelihood of their completion tokens, in nats, and perplexity its exp.
+    Raises TrainingError when the loss is infinite or no number.
     """
     learnt = heldout_looks(job, where=f"after step {step} of {job.plan.steps}")
     tokens = sum(one.completion_tokens for one in learnt)
     loss = sum(one.nll for one in learnt) / tokens
+    check_finite(loss, name="held-out loss", step=step - 1, job=job)
     evaluation = DemonstrationEvaluation(
         step=step,
         epoch=step / job.plan.steps_per_epoch,
@@ -33,7 +33,6 @@ def evaluate(job: SftRun, *, step: int) -> DemonstrationEvaluation:
         examples=len(learnt),
         time=time.time(),
     )
-    job.ranks.on_main(lambda: append_lines(job.run.metrics, values=[evaluation.as_json()]))
     say(f"held out: loss {loss:.4f}, perplexity {evaluation.perplexity:.3g} on {len(learnt)} demonstrations")
     return evaluation
 
@@ -63,24 +62,15 @@ class Evaluations:
         return patience or step == self.job.plan.steps
 
     def _evaluate(self, step: int) -> None:
-        job = self.job
-        evaluation = evaluate(job, step=step)
+        evaluation = evaluate(self.job, step=step)
         self.made.append(evaluation)
-        if job.config.evaluation.keep_best and lowest(self.made) == evaluation:
-            job.ranks.on_main(lambda: checkpoints.save_best(job.run, step=step, weights=job.weights))
+        record_evaluation(self.job, evaluation=evaluation, is_best=lowest(self.made) == evaluation)
 
     def keep_best(self, *, step: int) -> tuple[int, tuple[str, ...]]:
         """Restore the weights of the best evaluation where that is asked for: their step, and warnings."""
         if not (self.job.config.evaluation.keep_best and self.made):
             return step, ()
-        wanted = lowest(self.made).step
-        if wanted == step:
-            return step, ()
-        job = self.job
-        if all(job.ranks.together(lambda: load_best(job.run, step=wanted, weights=job.weights))):
-            return wanted, ()
-        lost = f"the weights of the best evaluation (step {wanted}) are damaged; these are of the last step"
-        return step, (lost,)
+        return restore_best(self.job, wanted=lowest(self.made).step, reached=step)
 
     def of(self, step: int) -> DemonstrationEvaluation | None:
         """The evaluation of the weights after `step` steps."""
