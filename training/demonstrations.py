@@ -71,6 +71,11 @@ def read_demonstrations(lines: Iterable[bytes]) -> list[Demonstration]:
     return found
 
 
+def one_prompt_alone(demonstrations: Iterable[Demonstration]) -> bool:
+    """Return whether all demonstrations have the same prompt."""
+    return len({json.dumps(one.prompt, sort_keys=True) for one in demonstrations}) == 1
+
+
 def read_demonstration(line: bytes, *, id: str) -> Demonstration:
     """Return the demonstration of one line. Raises ExampleError."""
     try:

@@ -18,6 +18,7 @@ from training.core.run.directory import RunDirectory
 from training.core.run.files import append_lines
 from training.core.run.records import DemonstrationEvaluation, DemonstrationMetrics
 from training.demonstrations import DemonstrationsRefused, read_demonstrations
+from training.forms.demonstration import DemonstrationForm
 from training.jobs import perform_attempt
 from training.models import DemonstrationRun, Job, Recipe
 from training.services.base_models import check_base_model
@@ -107,6 +108,16 @@ def test_round_does_not_open_while_the_study_learns_its_reference(study: Study) 
 
 @database
 @pytest.mark.usefixtures("valkey")
+def test_nothing_can_be_held_out_of_one_prompt_alone(study: Study) -> None:
+    lines = [json.dumps({"prompt": "Hi", "completion": f"Hello {number}."}).encode() for number in range(3)]
+    with pytest.raises(LearningRefused, match=r"Held out = 0\.1: whole prompts are held out.* Add demonstr"):
+        start_learning(study=study, lines=lines, settings=LearningSettings(heldout_share=0.1))
+    assert not DemonstrationRun.objects.exists()
+    assert start_learning(study=study, lines=lines, settings=LearningSettings()).examples == 3
+
+
+@database
+@pytest.mark.usefixtures("valkey")
 def test_job_without_its_run_says_what_to_do(study: Study) -> None:
     job = make_job(study, kind=Job.Kind.SFT)
     perform_attempt(attempt_of(job).pk)
@@ -177,6 +188,10 @@ def test_pasted_demonstrations_start_a_run_that_the_page_follows(world: PageWorl
         ({"text": "nonsense"}, "Line 1: it is not JSON"),
         ({"text": ""}, "Paste demonstrations or choose a file."),
         ({"patience": "2"}, "Stopping early goes by what is held out; give Held out a share, 0.1 is usual."),
+        (
+            {"heldout_share": "0.1", "patience": "3"},
+            "Stop early after = 3 can never end a run of Epochs = 3, with one look an epoch; lower it below",
+        ),
         ({"heldout_share": "0.9"}, "Held out = 0.9 must lie between 0.01 and 0.5; 0.1 is usual."),
         ({"epochs": "0"}, "Epochs = 0 must lie between 1 and 100; 1 to 3 is usual."),
         ({"learning_rate": "0"}, "Learning rate = 0 must lie between 1e-07 and 0.1; 2e-4 is usual."),
@@ -189,6 +204,11 @@ def test_faulty_demonstrations_are_refused_where_they_were_typed(
     assert answer.status_code == 422
     assert said in answer.content.decode()
     assert not DemonstrationRun.objects.exists()
+
+
+def test_fault_of_the_held_out_share_is_said_once() -> None:
+    form = DemonstrationForm(typed(heldout_share="0.9", patience="2"))
+    assert list(form.errors) == ["heldout_share"]
 
 
 @database
@@ -272,4 +292,30 @@ def test_held_out_share_and_early_stop_reach_the_run_and_their_outcome_the_page(
     DemonstrationRun.objects.update(result=result)
     page = world.lead.get(world.url("demonstrations/")).content.decode()
     assert "Held out: loss 1.500, perplexity 4.48" in page
-    assert "stopped early after step 8, kept step 4" in page
+    assert "stopped early after step 8, kept step 4 of 8" in page
+    result |= {"stopped_early": False, "warnings": ["the weights of step 4 are gone"]}
+    DemonstrationRun.objects.update(result=result)
+    page = world.lead.get(world.url("demonstrations/")).content.decode()
+    assert "stopped early" not in page
+    assert "kept step 4 of 8" in page
+    assert "The weights of step 4 are gone." in page
+    DemonstrationRun.objects.update(result=result | {"kept_step": 8})
+    assert "kept step" not in world.lead.get(world.url("demonstrations/")).content.decode()
+
+
+@database
+@pytest.mark.usefixtures("valkey")
+def test_looks_at_held_out_demonstrations_stand_in_the_thinned_curves_of_a_long_run(world: PageWorld) -> None:
+    world.lead.post(world.url("demonstrations/"), typed())
+    lines: list[dict[str, object]] = []
+    for step in range(1, 1001):
+        lines.append(asdict(DemonstrationMetrics(step, step / 8, 2.0, 0.5, 1.5, 2e-4, 100.0, 0.0)))
+        if step % 8 == 0:
+            lines.append(DemonstrationEvaluation(step, step / 8, 1.5, 4.48, 0.25, 3, 0.0).as_json())
+    append_lines(RunDirectory(absolute(DemonstrationRun.objects.get().directory)).metrics, values=lines)
+    assert len(lines) == 1125
+    answer = world.lead.get(world.url("demonstrations/1/metrics/")).json()
+    looked = [step for step, _ in answer["evaluations"]["eval_loss"]]
+    assert looked == list(range(8, 1001, 8))
+    assert set(looked) <= set(answer["steps"])
+    assert len(answer["steps"]) < 700

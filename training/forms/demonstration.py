@@ -57,8 +57,8 @@ LEARNING = (
         0.01,
         0.5,
         "0.1",
-        "Share of the prompts that is not learnt but looked at after each epoch: its loss and perplexity "
-        "tell learning from learning by heart. Empty: none.",
+        "Share of the prompts, at least one of them, that is not learnt but looked at after each epoch: its "
+        "loss and perplexity tell learning from learning by heart. Empty: none.",
         optional=True,
     ),
     NumberSetting(
@@ -67,8 +67,8 @@ LEARNING = (
         1,
         100,
         "1 or 2",
-        "So many looks at what is held out without a lower loss end the run, and the best look's model is "
-        "kept. Empty: it goes on to its last epoch.",
+        "So many looks at what is held out, one an epoch, without a lower loss end the run, and the best "
+        "look's model is kept. Less than Epochs. Empty: it goes on to its last epoch and keeps that model.",
         whole=True,
         optional=True,
     ),
@@ -100,9 +100,8 @@ class DemonstrationForm(forms.Form):
             value = self.cleaned_data.get(setting.name)
             if value is not None and (fault := setting.fault(value)):
                 self.add_error(setting.name, fault)
-        if self.cleaned_data.get("patience") and not self.cleaned_data.get("heldout_share"):
-            said = "Stopping early goes by what is held out; give Held out a share, 0.1 is usual."
-            self.add_error("patience", said)
+        if fault := self._early_stop_fault():
+            self.add_error("patience", fault)
         upload, limit = self.cleaned_data.get("file"), settings.MAX_PROMPT_FILE_BYTES
         if upload and upload.size > limit:
             self.add_error(
@@ -112,6 +111,20 @@ class DemonstrationForm(forms.Form):
         if not upload and not self.cleaned_data.get("text", "").strip():
             self.add_error("text", "Paste demonstrations or choose a file.")
         return self.cleaned_data
+
+    def _early_stop_fault(self) -> str:
+        """Return why the run cannot stop early as asked; fields that are faulty themselves say enough."""
+        patience, epochs = self.cleaned_data.get("patience"), self.cleaned_data.get("epochs")
+        if not patience:
+            return ""
+        if "heldout_share" not in self.errors and not self.cleaned_data["heldout_share"]:
+            return "Stopping early goes by what is held out; give Held out a share, 0.1 is usual."
+        if epochs and patience >= epochs:
+            return (
+                f"Stop early after = {patience} can never end a run of Epochs = {epochs}, with one look an "
+                "epoch; lower it below Epochs, raise Epochs, or leave it empty."
+            )
+        return ""
 
     def lines(self) -> Iterable[bytes]:
         """Return the lines of the file, where there is one, else those that were pasted."""

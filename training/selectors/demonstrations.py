@@ -33,12 +33,18 @@ class DemonstrationRow:
         return {name.removeprefix("eval_"): value for name, value in values.items()}
 
     @property
-    def ended_early(self) -> str:
-        """Return where a run that stopped early ended, and whose weights it kept."""
+    def ending(self) -> str:
+        """Return that the run stopped early, and which step's weights it kept if not the last one's."""
         result = self.run.result or {}
-        if not result.get("stopped_early"):
-            return ""
-        return f"stopped early after step {result.get('steps')}, kept step {result.get('kept_step')}"
+        steps, kept = result.get("steps"), result.get("kept_step")
+        stopped = f"stopped early after step {steps}" if result.get("stopped_early") else ""
+        other = "" if kept in (None, steps) else f"kept step {kept} of {steps}"
+        return ", ".join(part for part in (stopped, other) if part)
+
+    @property
+    def warnings(self) -> list[str]:
+        """Return what the trainer warned of at the end."""
+        return list((self.run.result or {}).get("warnings") or ())
 
     @property
     def left_out(self) -> int:

@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
@@ -34,6 +35,7 @@ DEMONSTRATION_SERIES = ("loss", "mean_token_accuracy", "grad_norm", "learning_ra
 # What of an evaluation on held-out examples is drawn, in either stage.
 EVALUATIONS = ("eval_loss", "eval_mean_token_accuracy", "eval_rewards/accuracies")
 EVALUATION_MARK = '"eval_loss"'
+STEP = re.compile(r'"step": ?(\d+)')
 # Lines are under a kilobyte; this holds the last ten of them and some evaluations between.
 TAIL_BYTES = 24_000
 # A chart is a few hundred pixels wide: of a longer run whole curves have evenly spaced steps.
@@ -67,7 +69,8 @@ def run_curves(run: Run | DemonstrationRun, *, after: int = -1) -> Curves:
     """Return the metrics of all steps above `after`. A run that has written nothing yet has no steps.
 
     A half-written last line, which the trainer may just be writing, is left for the next call. Whole curves
-    of a run of more than `MOST_STEPS` steps have some of them, the last one always.
+    of a run of more than `MOST_STEPS` lines have some of its steps: always the last one, and those that were
+    evaluated, whose looks are drawn on them.
     """
     series = SERIES if isinstance(run, Run) else DEMONSTRATION_SERIES
     try:
@@ -77,8 +80,7 @@ def run_curves(run: Run | DemonstrationRun, *, after: int = -1) -> Curves:
     rows: dict[int, dict[str, Any]] = {}
     lines = text.splitlines()[::-1]
     evaluations = evaluations_of([line for line in reversed(lines) if EVALUATION_MARK in line])
-    stride = max(1, -(-len(lines) // MOST_STEPS)) if after < 0 else 1
-    for line in [*lines[:stride], *lines[stride::stride]] if stride > 1 else lines:
+    for line in lines if after >= 0 else thinned(lines, evaluations=evaluations):
         row = parsed(line)
         if row is None:
             continue
@@ -87,6 +89,26 @@ def run_curves(run: Run | DemonstrationRun, *, after: int = -1) -> Curves:
         rows.setdefault(row["step"], row)
     found = curves_of([rows[step] for step in sorted(rows)], series=series)
     return replace(found, evaluations=evaluations)
+
+
+def thinned(lines: Sequence[str], *, evaluations: Mapping[str, Sequence[tuple[int, object]]]) -> list[str]:
+    """Return at most about `MOST_STEPS` of the lines (newest first), evenly spaced, and all about a step that
+    was evaluated.
+    """
+    looked = {step for looks in evaluations.values() for step, _ in looks}
+    stride = max(1, -(-len(lines) // MOST_STEPS))
+    return [
+        line
+        for place, line in enumerate(lines)
+        # The last line may be half written, or an evaluation: of the newest ones all are taken.
+        if place < stride or place % stride == 0 or step_in(line) in looked
+    ]
+
+
+def step_in(line: str) -> int | None:
+    """Return the step that a line is about, without reading all of it."""
+    found = STEP.search(line)
+    return int(found[1]) if found else None
 
 
 def evaluations_of(lines: Iterable[str]) -> dict[str, list[tuple[int, float | None]]]:

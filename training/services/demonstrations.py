@@ -18,7 +18,7 @@ from annotate.services.audit import record_audit
 from training.core.run.config import EvaluationSettings, LoraSettings, OptimizerSettings, RunConfig
 from training.core.run.directory import RunDirectory
 from training.core.run.files import fsync_folder, sha256_of_file, write_json, write_json_lines
-from training.demonstrations import Demonstration, read_demonstrations
+from training.demonstrations import Demonstration, one_prompt_alone, read_demonstrations
 from training.models import DemonstrationRun, Job, Recipe
 from training.services.base_models import BaseModelError, check_base_model
 from training.services.jobs import Claim, JobFailed, create_job, finish_attempt, heartbeat
@@ -58,6 +58,7 @@ def start_learning(
     """
     recipe = _recipe_before_the_first_round(study)
     demonstrations = read_demonstrations(lines)
+    _check_heldout(demonstrations, settings=settings)
     config = learning_config(recipe, settings=settings)
     directory = f"runs/{study.slug}/demonstrations-{secrets.token_hex(4)}"
     sha256 = _write(absolute(directory), config=config, demonstrations=demonstrations)
@@ -155,6 +156,16 @@ def _recipe_before_the_first_round(study: Study) -> Recipe:
     if is_learning(study):
         raise LearningRefused("A run on demonstrations is under way; wait for it or cancel it first.")
     return recipe
+
+
+def _check_heldout(demonstrations: list[Demonstration], *, settings: LearningSettings) -> None:
+    """Raise LearningRefused where a share is to be held out of demonstrations that have one prompt alone."""
+    if settings.heldout_share and one_prompt_alone(demonstrations):
+        raise LearningRefused(
+            f"Held out = {settings.heldout_share:g}: whole prompts are held out, and the demonstrations have "
+            "one prompt alone. Add demonstrations of another prompt, or leave Held out and Stop early after "
+            "empty."
+        )
 
 
 def _write(path: Path, *, config: RunConfig, demonstrations: list[Demonstration]) -> str:
