@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import uuid
+
 import pytest
 from playwright.sync_api import Route, expect
 
 from annotate.models import (
     Lease,
     Preference,
+    PreferenceRevision,
     Skip,
     Study,
     User,
 )
 from annotate.services.pairs import freeze_batch
+from annotate.services.undo import undo_preference
 from tests.support.browser import OpenContext, OpenPage, wait_until
 from tests.support.label_screen import open_label, press, shown, until, wait_for_ahead
 from tests.support.labelling import (
@@ -195,6 +199,78 @@ def test_an_undo_of_what_was_refused_takes_nothing_else_back(
     press(page, "1")
     expect(page.locator("input[value=left]")).to_be_checked()
     assert Preference.objects.count() == 1
+
+
+def test_an_undo_of_a_label_that_cannot_be_sent_yet_is_sent_after_it(
+    open_page: OpenPage, study: Study, ana: User
+) -> None:
+    make_pairs(study, 3)
+    page = open_label(open_page(ana), study)
+    wait_for_ahead(study, ana)
+    page.wait_for_load_state("networkidle")
+    first = shown(page)
+    sent: list[Route] = []
+
+    def cut_the_line(route: Route) -> None:
+        sent.append(route)
+        if len(sent) > 1:
+            route.abort()
+
+    page.route("**/judge/", cut_the_line)
+    press(page, "1", "Enter", "z")
+    wait_until(page, lambda: len(sent) == 1)
+    sent[0].abort()
+    expect(page.locator("[data-unsaved]")).to_contain_text("Not saved yet (2 things)")
+    press(page, "2", "Enter")
+    page.unroute("**/judge/")
+    page.get_by_role("button", name="Try now").click()
+    expect(page.locator("[data-saved]")).to_contain_text("Taken back")
+    expect(page.locator(f"#stage [data-pair='{first}']:not(.is-sending)")).to_be_visible()
+    expect(page.locator("[data-unsaved]")).to_be_hidden()
+    assert not Preference.objects.exists()
+    said = PreferenceRevision.objects.values_list("pair", "action")
+    assert list(said) == [(first, "recorded"), (first, "undone")]
+    assert_slots_add_up(study)
+
+
+def test_undo_goes_back_act_by_act_whatever_another_tab_took_back(
+    open_page: OpenPage, study: Study, ana: User
+) -> None:
+    make_pairs(study, 3)
+    page = open_label(open_page(ana), study)
+    pairs: list[int] = []
+    for number in range(2):
+        pairs.append(shown(page))
+        press(page, "1", "Enter")
+        expect(page.locator("[data-trail] li")).to_have_count(number + 1)
+    first, second, third = *pairs, shown(page)
+    page.wait_for_load_state("networkidle")
+
+    def take_back_elsewhere(pair: int) -> None:
+        undo_preference(study=study, annotator=ana, client_id=uuid.uuid4(), pair_id=pair)
+
+    def trail() -> list[int]:
+        return [
+            int(of)
+            for of in page.locator("[data-trail] li").evaluate_all(
+                "all => all.map((each) => each.dataset.of)"
+            )
+        ]
+
+    take_back_elsewhere(first)
+    press(page, "2", "Enter")
+    expect(page.locator(f"#stage [data-pair='{first}']:not(.is-sending)")).to_be_visible()
+    press(page, "2", "Enter")
+    expect(page.locator("[data-saved]")).to_contain_text("Saved")
+    expect(page.locator("[data-trail] li:last-child")).to_have_attribute("data-of", str(first))
+    assert trail() == [second, third, first]
+    take_back_elsewhere(first)
+    press(page, "z")
+    expect(page.locator("[data-problem-line]")).to_contain_text("taken that back already")
+    assert trail() == [second, third]
+    press(page, "z")
+    expect(page.locator("[data-trail] li")).to_have_count(1)
+    assert Preference.objects.get().pair_id == second
 
 
 def test_an_undo_whose_answer_got_lost_takes_one_label_back_now_or_after_the_next_visit(

@@ -116,9 +116,10 @@ const labelJob = (form, pair) => {
   const typed = [data.get("rationale"), data.get("edit_text")].filter(Boolean).join("\n\n");
   return { kind: "label", pair, pairId: pairId(pair), url: form.action, body: bodyOf(data, pair), sign: data.get("verdict"), typed };
 };
-// While a pair is on its way and no other is here, keys would change what was sent already.
-export const isWaiting = () => waiting && !heldJob;
-const mayAct = () => !waiting || heldJob?.pair === shownPair();
+// While a pair is on its way and no other is here, keys would change what was sent already; what waits to be taken back
+// is not changed either.
+export const isWaiting = () => waiting && (!heldJob || undoing());
+const mayAct = () => !waiting || (heldJob?.pair === shownPair() && !undoing());
 
 function send(job) {
   tellProblem("");
@@ -163,7 +164,7 @@ export function flagPair(url, data) {
 // While a label waits to be sent, what is on the screen is what will be sent.
 export function amendHeld() {
   const form = verdictForm();
-  if (!form || heldJob?.pair !== shownPair() || heldJob.kind !== "label") return;
+  if (!form || undoing() || heldJob?.pair !== shownPair() || heldJob.kind !== "label") return;
   const { body, sign, typed } = labelJob(form, heldJob.pair);
   outbox.amend(heldJob, { body, sign, typed });
 }
@@ -186,26 +187,27 @@ function sendUndo({ fields, ...job }) {
   holdStill();
 }
 
-// What it was to take back has not come about; without a pair, of any.
-function dropUndo(pair = null) {
+// What it was to take back has not come about.
+function dropUndo(pair) {
   if (!undoing()) return;
-  outbox.drop((job) => job.kind === "undo" && (pair === null || job.pairId === pair));
+  outbox.drop((job) => job.kind === "undo" && job.pairId === pair);
   waiting = undoing() || outbox.sends(shownPair());
   shownPair()?.classList.toggle("is-sending", waiting);
 }
 
 /* What became of it. */
 function onHeld(job, why) {
-  if (job.pair) dropUndo();
   tellUnsaved(why, outbox.size);
   say("");
   if (heldJob === job) return;
   heldJob = job;
+  waiting = undoing();
+  // An undo stays behind what it takes back, and both are sent: until then nothing else can be said.
+  if (waiting) return;
   if (job.pair && shownPair() !== job.pair) {
     if (shownPair()) ahead = shownPair();
     show(job.pair, { focus: false });
   }
-  waiting = undoing();
   job.pair?.classList.remove("is-sending");
 }
 function onSettled(job, outcome) {
@@ -218,10 +220,10 @@ function onSettled(job, outcome) {
   }
   const { content, problem } = parse(outcome.html);
   tellProblem(problem, job.typed);
-  if (job.kind === "undo") return settleUndo(job, content, problem);
+  if (job.kind === "undo") return settleUndo(job, { content, problem, isGone: outcome.status === 410 });
   if (problem) dropUndo(job.pairId);
   say(problem ? "" : DONE[job.kind]);
-  if (!problem && job.sign) leaveTrail(job.sign, job.pairId);
+  if (!problem && job.sign) leaveTrail(job.sign, job.pairId, job);
   if (job.pair === null || shownPair() !== job.pair) return keepAhead(content);
   if (content?.matches("[data-feedback]")) return show(content);
   if (wasHeld && ahead) {
@@ -232,13 +234,14 @@ function onSettled(job, outcome) {
   return fetchAhead();
 }
 // The answer brings the pair back; where it had been brought back before, it may be the one on the screen, or another.
-function settleUndo(job, content, problem) {
+// What had been taken back elsewhere is not what was done last: the next undo goes on before it.
+function settleUndo(job, { content, problem, isGone }) {
   const current = shownPair();
   waiting = undoing();
   current?.classList.toggle("is-sending", waiting);
   say(problem ? "" : "Taken back");
+  if (!problem || isGone) retraceTrail(job.pairId || pairId(content));
   if (problem) return;
-  retraceTrail(job.pairId || pairId(content));
   show(content);
   ahead = null;
   if (current && content.matches("[data-pair]")) keepAhead(current);
@@ -265,7 +268,7 @@ function sendWhatWasKept() {
     const typed = [data.get("rationale"), data.get("edit_text")].filter(Boolean).join("\n\n");
     const sign = kind === "label" ? data.get("verdict") : kind;
     const version = Number(data.get("version"));
-    outbox.add({ id, kind, pair, pairId: number, url, at, sign, typed, version, body: bodyOf(data, pair) });
+    outbox.add({ id, kind, pair, pairId: number, url, at, sign, typed, version, wasKept: true, body: bodyOf(data, pair) });
   }
 }
 

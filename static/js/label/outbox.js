@@ -14,7 +14,7 @@ function bodyOf(job) {
   return body;
 }
 
-// The answers that settle an act: it was taken (2xx), or refused for good (400, 404, 409). The rest is tried again.
+// The answers that settle an act: it was taken (2xx), or refused for good (400, 404, 409, 410). The rest is tried again.
 async function post(job) {
   const headers = { "HX-Request": "true", "X-CSRFToken": csrfToken() };
   try {

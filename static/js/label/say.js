@@ -61,8 +61,8 @@ const traceOf = (pair) => find(`[data-trail] [data-of="${pair}"]`);
 // What was done last, as this page knows it: what an undo takes back.
 export const lastTrace = () => find("[data-trail]").lastElementChild?.dataset.of;
 
-// An act that was kept and sent again may stand there already.
-export function leaveTrail(kind, pair) {
+// An act that an earlier visit had kept may stand there already, in its place; a new one on that pair is the latest.
+export function leaveTrail(kind, pair, { wasKept = false } = {}) {
   const trail = find("[data-trail]");
   const item = document.createElement("li");
   item.className = `trail-${kind}`;
@@ -74,8 +74,11 @@ export function leaveTrail(kind, pair) {
   name.textContent = NAMES[kind];
   item.append(name);
   const before = traceOf(pair);
-  if (before) before.replaceWith(item);
-  else trail.append(item);
+  if (before && wasKept) before.replaceWith(item);
+  else {
+    before?.remove();
+    trail.append(item);
+  }
   while (trail.children.length > TRAIL_LENGTH) trail.firstElementChild.remove();
 }
 export function retraceTrail(pair) {
