@@ -19,10 +19,7 @@ from annotate.selectors.preferences import left_out_annotators
 
 
 def vote_columns(
-    *,
-    study: Study,
-    batches: Iterable[int] | None = None,
-    left_out: Collection[int] = (),
+    *, study: Study, batches: Iterable[int] | None = None, left_out: Collection[int] = ()
 ) -> VoteColumns:
     """Return the votes on training pairs of train prompts, and leads' decisions on them.
 

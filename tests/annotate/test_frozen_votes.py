@@ -7,12 +7,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from django.db import connection
+from django.core.management.sql import emit_post_migrate_signal
+from django.db import DEFAULT_DB_ALIAS, connection
+from django.db.migrations.recorder import MigrationRecorder
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from annotate.models import FrozenVotes, Membership, Pair, Preference, Resolution, Role, Study, User, Verdict
 from annotate.quality.vote_columns import CLASSES
+from annotate.selectors.agreement import tally_rows
+from annotate.selectors.frozen_votes import kept_votes
 from annotate.selectors.preferences import label_usage
 from annotate.selectors.quality import StudyQuality, figures_by_annotator, study_quality
 from annotate.selectors.vote_columns import vote_columns
@@ -147,6 +151,27 @@ def test_deliveries_frozen_before_anything_was_kept_are_kept_after_an_update(stu
     check_everything(study)
     keep_missing_votes()
     assert {row.batch: (row.pairs, bytes(row.votes), row.counts) for row in FrozenVotes.objects.all()} == rows
+
+
+def test_a_delivery_that_is_frozen_while_a_page_is_read_counts_on_it(study: Study) -> None:
+    kept = kept_votes(study, column="counts")
+    votes = Preference.objects.filter(kept.votes_elsewhere, pair__study=study)
+    pairs = Pair.objects.filter(kept.pairs_elsewhere, study=study)
+    before = (votes.count(), pairs.count(), sorted(map(repr, tally_rows(study, kept=kept))))
+    freeze_batch(study=study, batch=3)
+    assert (votes.count(), pairs.count(), sorted(map(repr, tally_rows(study, kept=kept)))) == before
+    assert votes.filter(pair__batch=3).exists()
+
+
+def test_a_migration_that_stops_half_way_touches_no_votes(study: Study) -> None:
+    FrozenVotes.objects.all().delete()
+    recorder = MigrationRecorder(connection)
+    recorder.record_unapplied("annotate", "0008_preference_version")
+    emit_post_migrate_signal(verbosity=0, interactive=False, db=DEFAULT_DB_ALIAS)
+    assert not FrozenVotes.objects.exists()
+    recorder.record_applied("annotate", "0008_preference_version")
+    emit_post_migrate_signal(verbosity=0, interactive=False, db=DEFAULT_DB_ALIAS)
+    assert FrozenVotes.objects.count() == 2
 
 
 def test_people_have_the_same_figures_without_agreement(study: Study) -> None:

@@ -22,9 +22,9 @@ Root Cause (first observed failure):
 """
 
 
-def cause(tmp_path: Path, *, log: str) -> str:
-    (tmp_path / LOG_FILE).write_text(log)
-    return cause_of_failure(RunDirectory(tmp_path), returncode=1)
+def cause(tmp_path: Path, *, log: str, earlier: str = "") -> str:
+    (tmp_path / LOG_FILE).write_text(earlier + log)
+    return cause_of_failure(RunDirectory(tmp_path), returncode=1, since=len(earlier))
 
 
 @pytest.mark.parametrize("rank", ["", "[rank1]: "])
@@ -43,3 +43,8 @@ def test_without_an_error_the_last_line_with_words_is_told(tmp_path: Path) -> No
 
 def test_an_empty_log_leaves_the_exit_status(tmp_path: Path) -> None:
     assert cause(tmp_path, log="").startswith("The trainer ended with exit status 1; its log")
+
+
+def test_the_error_of_an_earlier_attempt_is_not_told(tmp_path: Path) -> None:
+    told = cause(tmp_path, log="Segmentation fault\n", earlier="RuntimeError: connection reset by peer\n")
+    assert "Segmentation fault" in told

@@ -199,6 +199,29 @@ def test_suggested_loss_can_learn_from_ties_and_preview_tells_which_cannot(world
     assert "learns from 2 ties, which the loss dpo cannot" in preview
 
 
+@pytest.mark.parametrize(
+    ("of_run", "suggested"), [({"name": "davidson", "beta": 0.1, "nu": 1.0}, ("rao_kupper", "3"))]
+)
+def test_suggested_model_of_ties_comes_with_its_own_usual_parameter(
+    world: PageWorld, of_run: dict[str, object], suggested: tuple[str, str]
+) -> None:
+    run = trained_round(world)
+    config = {**run.config, "loss": of_run}
+    Run.objects.filter(pk=run.pk).update(config=config, receipt={**run.receipt, "ties_used": 2})
+    form = filled_in(form_page(world, "?from=1&try=loss"))
+    assert (form["loss"], form["nu"]) == suggested
+    preview = form_page(world, "?" + urlencode({**form, "nu": "1", "preview": "1"}))
+    assert "which the loss rao_kupper with ν = 1 says never happen" in preview
+
+
+def test_form_that_is_open_while_the_round_closes_says_so_in_place(world: PageWorld) -> None:
+    run = trained_round(world)
+    Round.objects.filter(pk=run.round_id).update(state=Round.State.CLOSED)
+    preview = form_page(world, "?" + urlencode({**typed(seed="1"), "preview": "1"}))
+    assert "Round 1 is closed" in preview
+    assert "data-nothing-new" in preview
+
+
 def test_closed_round_says_at_once_that_it_takes_no_further_runs(world: PageWorld) -> None:
     run = trained_round(world)
     assert "Duplicate with changes" in world.lead.get(world.url("rounds/1/runs/1/")).content.decode()

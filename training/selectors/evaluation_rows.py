@@ -90,29 +90,18 @@ def study_verdicts(edition: Edition) -> Verdicts:
         .order_by()
         .values_list(*named)
     )
-    outcomes, waiting = [], 0
+    outcomes = []
     for policy, opponent, prompt, pair, policy_is_a, own_tokens, other_tokens in rows:
         a, b, ties, both_bad = votes.get(pair, NO_VOTES)
         identical = pair is None
-        waiting += not identical and not (a or b or ties or both_bad)
-        named_rules = tuple(rules.get(pair, ()))
         wins, losses = (a, b) if policy_is_a else (b, a)
         length = own_tokens - other_tokens
+        given = (wins, losses, ties + identical, both_bad)
         # By position: twice as fast, and there may be tens of thousands.
         outcomes.append(
-            Outcome(
-                policy,
-                opponent,
-                prompt,
-                wins,
-                losses,
-                ties + identical,
-                both_bad,
-                identical,
-                length,
-                named_rules,
-            )
+            Outcome(policy, opponent, prompt, *given, identical, length, tuple(rules.get(pair, ())))
         )
+    waiting = sum(not any(outcome[3:7]) for outcome in outcomes)
     return Verdicts(outcomes=tuple(outcomes), waiting=waiting)
 
 

@@ -11,6 +11,7 @@ from training.core.run.config import LOSS_KEYS
 from training.models import Job, Policy, Round, Run
 from training.selectors.metrics import METRICS_FILE, curves_of, parsed, run_directory
 from training.selectors.rounds import RoundRow, RunRow
+from training.services.further_runs import round_fault
 from training.templatetags.figures import compact
 
 # Enough points for a picture; a run of 5,000 steps is not sent in full once per run.
@@ -97,7 +98,7 @@ def round_runs(study: Study, *, row: RoundRow) -> RoundRuns:
         policies=policies,
         chosen=item.chosen_policy,
         can_choose=bool(policies) and not under_way,
-        can_add=item.state in (Round.State.TRAINING, Round.State.TRAINED),
+        can_add=not round_fault(item),
         can_close=is_newest
         and item.state in (Round.State.COLLECTING, Round.State.TRAINING)
         and not under_way,

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from training.core.run.config import LOSS_KEYS, SOFT_LABEL_LOSSES, TIE_LOSSES, USUAL_BETA
+from training.core.run.config import (
+    LOSS_KEYS,
+    REFERENCE_FREE,
+    SOFT_LABEL_LOSSES,
+    TIE_LOSSES,
+    USUAL_BETA,
+    USUAL_NU,
+)
 from training.models import Recipe, Run
 from training.services.further_runs import RunPlan, plan_of_run, run_repeated, runs_on_same_examples
 from training.services.recipes import LOSS_FIELDS
@@ -56,7 +63,10 @@ def _beta_sweep(source: Run, *, plan: RunPlan, others: Sequence[Run]) -> Suggest
         if _is_new(source, plan=replace(plan, loss=replace(plan.loss, beta=beta)), others=others)
     ]
     shown = ", ".join(f"{beta:g}" for beta in betas)
-    why = "A lower β lets the policy move further from the SFT reference, a higher one holds it back."
+    if plan.loss.name in REFERENCE_FREE:
+        why = "A lower β goes on pulling pairs apart that are told apart already, a higher one stops."
+    else:
+        why = "A lower β lets the policy move further from the SFT reference, a higher one holds it back."
     return Suggestion("beta", f"β sweep: {shown}", why, {"beta": shown}) if betas else None
 
 
@@ -84,8 +94,18 @@ def _other_loss(source: Run, *, plan: RunPlan, others: Sequence[Run]) -> Suggest
     values = {"loss": name, "beta": f"{plan.loss.beta if keeps else usual:g}"}
     # Parameters of the present loss that the other one does not know.
     values |= {field: "" for field, key in LOSS_FIELDS.items() if key not in LOSS_KEYS[name]}
-    why = "Another answer to labels that contradict each other, on the same examples."
-    return Suggestion("loss", f"Another loss: {LOSS_LABELS[name]}", why, values)
+    if name in USUAL_NU:
+        # The two count ν differently: the usual one of either can be a model without ties for the other.
+        values["nu"] = f"{USUAL_NU[name]:g}"
+    return Suggestion("loss", f"Another loss: {LOSS_LABELS[name]}", _why_loss(name), values)
+
+
+def _why_loss(name: str) -> str:
+    if name in TIE_LOSSES:
+        return "Another model of when people call two responses equal, on the same examples."
+    if name == "dpo":
+        return "The plain loss, to see what the other one changes, on the same examples."
+    return "Another answer to labels that contradict each other, on the same examples."
 
 
 def _loss_to_try(source: Run, *, tried: Collection[str]) -> str | None:

@@ -13,6 +13,8 @@ from annotate.models import User
 from training.core.run.config import (
     SOFT_LABEL_LOSSES,
     TIE_LOSSES,
+    TIELESS_NU,
+    USUAL_NU,
     LossSettings,
     RunConfig,
     parse_config,
@@ -140,11 +142,17 @@ def _check_examples(source: Run, *, plans: Sequence[RunPlan]) -> None:
 
 def examples_fault(source: Run, *, plans: Sequence[RunPlan], ties: int, soft: int) -> str:
     """Return which loss cannot learn from the source's examples, so many of them ties or soft; or nothing."""
-    for name in (plan.loss.name for plan in plans):
+    for loss in (plan.loss for plan in plans):
+        name = loss.name
         if ties and name not in TIE_LOSSES:
             return (
                 f"Run {source.number} learns from {ties} ties, which the loss {name} cannot; choose "
                 f"{' or '.join(TIE_LOSSES)}, or start from a run without ties."
+            )
+        if ties and loss.nu == TIELESS_NU[name]:
+            return (
+                f"Run {source.number} learns from {ties} ties, which the loss {name} with ν = {loss.nu:g} "
+                f"says never happen; {USUAL_NU[name]:g} is usual."
             )
         if soft and name not in SOFT_LABEL_LOSSES:
             return (

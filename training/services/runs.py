@@ -62,6 +62,7 @@ def execute_run(
         return
     run.error.unlink(missing_ok=True)
     with accelerator_lock(claim) as lock, (directory / LOG_FILE).open("ab") as log:
+        earlier_attempts = log.tell()
         trainer = _start(directory, module=module, lock=lock, log=log)
         try:
             while _still_running(trainer):
@@ -70,7 +71,7 @@ def execute_run(
         finally:
             _stop(trainer)
     if trainer.returncode != 0 or not run.result.exists():
-        raise JobFailed(cause_of_failure(run, returncode=trainer.returncode))
+        raise JobFailed(cause_of_failure(run, returncode=trainer.returncode, since=earlier_attempts))
 
 
 @contextmanager
@@ -143,8 +144,11 @@ def _signal_group(trainer: subprocess.Popen[bytes], number: signal.Signals) -> N
         os.killpg(trainer.pid, number)
 
 
-def cause_of_failure(run: RunDirectory, *, returncode: int) -> str:
-    """Return one sentence: what the trainer wrote, else what its end and its last words tell."""
+def cause_of_failure(run: RunDirectory, *, returncode: int, since: int = 0) -> str:
+    """Return one sentence: what the trainer wrote, else what its end and its last words tell.
+
+    What stands before the place `since` of the log is of earlier attempts.
+    """
     if written := _written_cause(run):
         return written[:LONGEST_CAUSE]
     if returncode == -signal.SIGKILL:
@@ -153,7 +157,7 @@ def cause_of_failure(run: RunDirectory, *, returncode: int) -> str:
             "then train again."
         )
     ended = f"signal {-returncode}" if returncode < 0 else f"exit status {returncode}"
-    last = _last_words(run.path / LOG_FILE)
+    last = _last_words(run.path / LOG_FILE, since=since)
     return f"The trainer ended with {ended}{f': {last}' if last else ''}; its log has more, then retry."[
         :LONGEST_CAUSE
     ]
@@ -166,12 +170,12 @@ def _written_cause(run: RunDirectory) -> str:
         return ""
 
 
-def _last_words(log: Path) -> str:
+def _last_words(log: Path, *, since: int) -> str:
     """Return the last error that the log names, else its last line that says something.
 
     A launcher closes its log with a frame, and with an error of its own, that has no words on its line.
     """
-    lines = [line for line in _last_lines(log) if any(letter.isalpha() for letter in line)]
+    lines = [line for line in _last_lines(log, since=since) if any(letter.isalpha() for letter in line)]
     errors = [line for line in lines if ERROR_LINE.match(line)]
     return (errors or lines or [""])[-1]
 
@@ -180,11 +184,11 @@ def _last_line(log: Path) -> str:
     return next(iter(_last_lines(log)[-1:]), "")
 
 
-def _last_lines(log: Path) -> list[str]:
+def _last_lines(log: Path, *, since: int = 0) -> list[str]:
     """Return what the end of the log says, without blank lines."""
     try:
         with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - LOG_BYTES_READ))
+            file.seek(max(since, log.stat().st_size - LOG_BYTES_READ))
             lines = file.read().decode("utf-8", errors="replace").split("\n")
     except OSError:
         return []

@@ -59,7 +59,7 @@ def scored_responses(policy: Policy) -> QuerySet[SampledResponse]:
     """Return the held-out responses that the policy scores, prompt by prompt: its own, then its rivals'.
 
     Rivals' responses count on the first `RIVAL_PROMPTS` held-out prompts alone: enough for a margin, and a
-    large study does not score everything three times.
+    large study does not score everything once for each of them.
     """
     first = policy.study.prompts.filter(split=Split.HELDOUT).order_by("position", "pk")[:RIVAL_PROMPTS]
     rivals = Q(policy__in=opponents_of(policy))

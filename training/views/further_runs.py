@@ -33,12 +33,14 @@ def run_create(request: HttpRequest, slug: str, number: int) -> HttpResponse:
     if source is None or (fault := unreadable(source)):
         messages.error(request, fault if source else f"Round {number} has no run yet; train on it first.")
         return redirect("round-detail", slug, number)
-    if refused := round_fault(item):
-        messages.error(request, refused)
-        return redirect("round-detail", slug, number)
+    refused = round_fault(item)
     if request.GET.get("preview"):
         form = FurtherRunForm(request.GET, source=source)
-        return render(request, "training/_run_preview.html", preview_of(form, source))
+        context = {**preview_of(form, source), "refused": refused}
+        return render(request, "training/_run_preview.html", context)
+    if refused:
+        messages.error(request, refused)
+        return redirect("round-detail", slug, number)
     found = suggestions(source)
     tried = None if request.POST else tried_of(request, found=found)
     form = FurtherRunForm(request.POST or None, source=source, proposed=tried.values if tried else None)

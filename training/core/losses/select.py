@@ -13,9 +13,7 @@ from training.core.losses.pairwise import (
 )
 from training.core.losses.reference_free import nll_per_token, orpo_loss, simpo_loss
 from training.core.losses.ties import davidson, rao_kupper, verdict_loss
-from training.core.run.config import LossSettings
-
-REFERENCE_FREE = ("simpo", "orpo")
+from training.core.run.config import REFERENCE_FREE, LossSettings
 
 
 def uses_reference(settings: LossSettings) -> bool:

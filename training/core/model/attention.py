@@ -118,7 +118,7 @@ class _Rules:
 
 
 class _SegmentsAttention(torch.autograd.Function):
-    """query (H, t, D), key and value (K, T, D) → (t, H, D)."""
+    """query (H, t, D), key and value (K, t, D) → (t, H, D)."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, rules: _Rules) -> Tensor:
@@ -202,7 +202,7 @@ def _blocks(segment: Segment) -> Iterator[_Block]:
 
 
 def _seen(tensor: Tensor, *, segment: Segment) -> Tensor:
-    """The context's and the segment's own entries of (K, T, D), contiguous."""
+    """The context's and the segment's own entries of (K, t, D), contiguous."""
     own = tensor[:, segment.start : segment.end]
     if not segment.context:
         return own.contiguous()
