@@ -31,6 +31,7 @@ LOSS_KEYS: dict[str, tuple[str, ...]] = {
 SOFT_LABEL_LOSSES = ("dpo", "rao_kupper", "davidson")
 TIE_LOSSES = ("rao_kupper", "davidson")
 # β where a loss speaks of per-token means instead of sums.
+REFERENCE_FREE = ("simpo", "orpo")
 USUAL_BETA = {"dpo_norm": 5.0, "simpo": 2.0}
 # ν that says "no ties at all"; the usual one is 3 for Rao–Kupper and 1 for Davidson.
 TIELESS_NU = {"rao_kupper": 1.0, "davidson": 0.0}
