@@ -30,8 +30,8 @@ LOSS_KEYS: dict[str, tuple[str, ...]] = {
 # An example's p other than 1, and an example with "tie": true, need one of these.
 SOFT_LABEL_LOSSES = ("dpo", "rao_kupper", "davidson")
 TIE_LOSSES = ("rao_kupper", "davidson")
-# β where a loss speaks of per-token means instead of sums.
 REFERENCE_FREE = ("simpo", "orpo")
+# β where a loss speaks of per-token means instead of sums.
 USUAL_BETA = {"dpo_norm": 5.0, "simpo": 2.0}
 # ν that says "no ties at all"; the usual one is 3 for Rao–Kupper and 1 for Davidson.
 TIELESS_NU = {"rao_kupper": 1.0, "davidson": 0.0}
