@@ -1,7 +1,8 @@
 from typing import Any
 
 from django.apps import AppConfig
-from django.db import connection
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.migrations.loader import MigrationLoader
 from django.db.models.signals import post_migrate
 
 
@@ -14,10 +15,19 @@ class AnnotateConfig(AppConfig):
         post_migrate.connect(keep_missing_votes, sender=self)
 
 
-def keep_missing_votes(**_: Any) -> None:
-    """Keep the votes of what was frozen before, unless the migration went back to where there is no place."""
-    from annotate.models import FrozenVotes  # models are loaded only now
-    from annotate.services import frozen_votes
+def keep_missing_votes(*, using: str, **_: Any) -> None:
+    """Keep the votes of what was frozen before, in the studio's database.
 
-    if FrozenVotes._meta.db_table in connection.introspection.table_names():
-        frozen_votes.keep_missing_votes()
+    Not where a migration stopped half-way or went back: the tables are not those of today's models then.
+    """
+    if using != DEFAULT_DB_ALIAS or not _is_up_to_date(using):
+        return
+    from annotate.services import frozen_votes  # models are loaded only now
+
+    frozen_votes.keep_missing_votes()
+
+
+def _is_up_to_date(alias: str) -> bool:
+    loader = MigrationLoader(connections[alias])
+    ours = {key for key in loader.disk_migrations if key[0] == AnnotateConfig.name}
+    return ours <= loader.applied_migrations.keys()

@@ -63,8 +63,6 @@ def tally_rows(study: Study, *, kept: KeptVotes) -> list[TallyRow]:
 
     Those on frozen pairs are taken from what is kept.
     """
-    if kept.is_all:
-        return _tally_rows(study, only="AND pair.state = 'open'", parameters=[]) + _kept_rows(kept)
     if not kept.rows:
         return _tally_rows(study, only="", parameters=[])
     marks = ", ".join(["%s"] * len(kept.rows))

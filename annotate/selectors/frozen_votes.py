@@ -13,10 +13,9 @@ from annotate.models import FrozenVotes, Pair, Study
 
 @dataclass(frozen=True)
 class KeptVotes:
-    """The rows that hold; `is_all` when there is no frozen pair beside those that they are about."""
+    """The rows that hold."""
 
     rows: list[FrozenVotes]
-    is_all: bool
 
     @property
     def batches(self) -> list[int]:
@@ -33,8 +32,7 @@ class KeptVotes:
         return self._elsewhere(prefix="")
 
     def _elsewhere(self, *, prefix: str) -> Q:
-        if self.is_all:
-            return Q((f"{prefix}state__in", [Pair.State.OPEN, Pair.State.WITHDRAWN]))
+        # What is frozen once the rows are read is none of theirs, even where they are about all frozen pairs.
         frozen = {f"{prefix}purpose": Pair.Purpose.TRAIN, f"{prefix}state": Pair.State.FROZEN}
         return ~Q(**frozen, **{f"{prefix}batch__in": self.batches})
 
@@ -48,7 +46,7 @@ def kept_votes(study: Study, *, column: str, batches: Collection[int] | None = N
     today = {batch: pairs for (purpose, batch), pairs in frozen.items() if purpose == Pair.Purpose.TRAIN}
     rows = FrozenVotes.objects.filter(study=study, batch__in=today).only("batch", "pairs", column)
     holding = [row for row in rows.order_by("batch") if today[row.batch] == row.pairs]
-    return KeptVotes(holding, is_all=len(holding) == len(frozen))
+    return KeptVotes(holding)
 
 
 def frozen_pairs(study: Study, *, batches: Collection[int] | None = None) -> dict[tuple[str, int], int]:
