@@ -19,7 +19,7 @@ from dpo_studio.processes.environment import StudioEnvironment
 from dpo_studio.processes.programs import ROOT, programs
 from training.serving.manager import free_port
 
-START_SECONDS = 60
+START_SECONDS = 300
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 NO_ENGINE = "http://127.0.0.1:9"
 
