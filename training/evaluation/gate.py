@@ -135,6 +135,9 @@ def _diverged(evidence: Evidence) -> Check:
             Verdict.FAIL,
             f"Its run diverged: the loss went from {first:.3g} to {last:.3g}; lower the learning rate.",
         )
+    if warned := _warning_of_divergence(evidence):
+        # The trainer looked at every step; the last one may be an easy batch.
+        return Check(name, Verdict.FAIL, warned)
     return Check(name, Verdict.PASS, f"Its run held: the loss went from {first:.3g} to {last:.3g}.")
 
 
@@ -206,7 +209,13 @@ def _displacement(evidence: Evidence, *, most: float) -> Check:
 
 
 def _alarms(evidence: Evidence) -> tuple[str, ...]:
-    return tuple(filter(None, [_length_alarm(evidence), *evidence.warnings]))
+    said = _warning_of_divergence(evidence)
+    others = (warning for warning in evidence.warnings if warning != said)
+    return tuple(filter(None, [_length_alarm(evidence), *others]))
+
+
+def _warning_of_divergence(evidence: Evidence) -> str:
+    return next((warning for warning in evidence.warnings if "divergence" in warning), "")
 
 
 def _length_alarm(evidence: Evidence) -> str:

@@ -53,6 +53,14 @@ def test_a_run_that_diverged_fails(last: float) -> None:
     assert "diverged" in failed.sentence
 
 
+def test_a_loss_that_came_apart_on_the_way_fails_though_the_last_batch_was_easy() -> None:
+    warning = "The trainer warns of divergence: the loss rose from 0.693 to 3.84."
+    gate = gate_of(replace(GOOD, warnings=(warning, "The trainer warns of length.")), thresholds=Thresholds())
+    failed = next(check for check in gate.checks if check.name == "Training")
+    assert (failed.verdict, failed.sentence) == (Verdict.FAIL, warning)
+    assert gate.alarms == ("The trainer warns of length.",)
+
+
 def test_an_adapter_that_changes_nothing_fails() -> None:
     failed = check(replace(GOOD, kl=0.0, kl_per_token=0.0), "Adapter")
     assert failed.verdict == Verdict.FAIL
