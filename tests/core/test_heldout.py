@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
+from tests.core.kills import Killed, kill_at_call
 from tests.core.support import config, example, load_job, random_pair, write_run
 from training.core.diagnostics import figures_of
 from training.core.errors import TrainingError
@@ -17,7 +19,8 @@ from training.core.run import checkpoints
 from training.core.run.config import read_config
 from training.core.run.directory import RunDirectory
 from training.core.run.files import write_json_lines
-from training.core.run.records import RunResult, read_evaluations, read_margins
+from training.core.run.records import Evaluation, RunResult, read_evaluations, read_margins
+from training.core.stages import evaluation
 from training.core.stages.closing import finish
 from training.core.stages.dpo import run_dpo
 from training.core.stages.evaluation import best, is_due, patience_is_over
@@ -31,14 +34,16 @@ def train(run: RunDirectory) -> RunResult:
     return RunResult.from_json(json.loads(run.result.read_text()))
 
 
-def heldout_run(path: Path, *, base: Path, checkpoint_every: int = 3, **evaluation: Any) -> RunDirectory:
+def heldout_run(
+    path: Path, *, base: Path, checkpoint_every: int = 3, epochs: int = 6, **evaluation: Any
+) -> RunDirectory:
     """Twelve prompts of which about a third is held out."""
     return write_run(
         path,
         base=base,
         examples=[example(number) for number in range(12)],
         evaluation={"share": 0.3, **evaluation},
-        optimizer={"epochs": 6, "pairs_per_step": 4},
+        optimizer={"epochs": epochs, "pairs_per_step": 4},
         checkpoint_every=checkpoint_every,
     )
 
@@ -161,6 +166,42 @@ def test_best_weights_outlive_a_better_evaluation_that_did_not_survive(
     assert (result.kept_step, result.heldout and result.heldout["eval_rewards/accuracies"]) == (1, 0.5)
     assert same_weights(run, best=1)
     assert [path.name for path in run.checkpoints.glob("best-*")] == ["best-00000001"]
+
+
+@pytest.mark.slow  # trains the same run many times over
+@pytest.mark.parametrize(
+    ("module", "name", "after"),
+    [
+        pytest.param(checkpoints, "save_best", False, id="before the best weights"),
+        pytest.param(checkpoints, "save_best", True, id="between best weights and line"),
+        pytest.param(evaluation, "append_lines", True, id="between line and checkpoint"),
+        pytest.param(checkpoints, "_forget_old_bests", False, id="before old best weights are removed"),
+        pytest.param(checkpoints, "save_checkpoint", True, id="after the checkpoint"),
+    ],
+)
+def test_a_run_killed_around_its_evaluations_keeps_the_same_best_weights(
+    tmp_path: Path, base_folder: Path, monkeypatch: pytest.MonkeyPatch, module: Any, name: str, after: bool
+) -> None:
+    runs = [
+        heldout_run(tmp_path / place, base=base_folder, epochs=3, every=1, keep_best=True, checkpoint_every=2)
+        for place in ("whole", "killed")
+    ]
+    monkeypatch.setattr("training.core.stages.dpo.best", lowest_loss)
+    monkeypatch.setattr("training.core.stages.closing.best", lowest_loss)
+    kept = train(runs[0]).kept_step
+    with monkeypatch.context() as patched:
+        kill_at_call(patched, module, name, call=3, after=after)
+        with pytest.raises(Killed):
+            train(runs[1])
+    assert train(runs[1]).kept_step == kept
+    first, second = ((run.adapter / "adapter_model.safetensors").read_bytes() for run in runs)
+    assert first == second
+    assert all(same_weights(run, best=kept or 0) for run in runs)
+
+
+def lowest_loss(evaluations: Sequence[Evaluation]) -> Evaluation:
+    """Better is what falls at each step here, so that each evaluation has weights to keep."""
+    return min(evaluations, key=lambda one: one.loss)
 
 
 def test_best_weights_are_kept_for_every_checkpoint_that_a_run_may_go_on_from(

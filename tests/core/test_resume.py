@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.core.kills import Killed, kill_at_call
 from tests.core.support import example, write_run
 from training.core.errors import TrainingError
 from training.core.run import checkpoints
@@ -18,10 +19,6 @@ from training.core.stages import dpo as trainer
 from training.core.stages.dpo import run_dpo
 
 pytestmark = pytest.mark.slow  # trains the same run many times over
-
-
-class Killed(BaseException):
-    """The process ends here."""
 
 
 def train(run: RunDirectory) -> None:
@@ -44,25 +41,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, base_folder: Path) -> 
     run = write_run(tmp_path_factory.mktemp("undisturbed") / "run", base=base_folder, examples=examples)
     train(run)
     return outcome(run)
-
-
-def kill_at_call(
-    monkeypatch: pytest.MonkeyPatch, module: Any, name: str, *, call: int, after: bool = False
-) -> None:
-    """End the process at the n-th call of a function, before it does its work or after."""
-    real, calls = getattr(module, name), 0
-
-    def dying(*arguments: Any, **options: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == call and not after:
-            raise Killed
-        result = real(*arguments, **options)
-        if calls == call:
-            raise Killed
-        return result
-
-    monkeypatch.setattr(module, name, dying)
 
 
 PLACES = [
