@@ -191,7 +191,7 @@ class UnluckyAnnotator(Annotator):
         return answer.body
 
     def _count(self, answer: Answer, what: str) -> None:
-        if answer.status not in (200, 409):
+        if answer.status not in (200, 409, 410):
             self._noted.problems.append(f"{what}: HTTP {answer.status} {answer.body[:200]!r}")
         self._noted.events[what if answer.status == 200 else f"{what} refused"] += 1
 

