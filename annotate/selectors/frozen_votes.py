@@ -33,8 +33,8 @@ class KeptVotes:
 
     def _elsewhere(self, *, prefix: str) -> Q:
         # What is frozen once the rows are read is none of theirs, even where they are about all frozen pairs.
-        frozen = {f"{prefix}purpose": Pair.Purpose.TRAIN, f"{prefix}state": Pair.State.FROZEN}
-        return ~Q(**frozen, **{f"{prefix}batch__in": self.batches})
+        theirs = Q(**{f"{prefix}purpose": Pair.Purpose.TRAIN, f"{prefix}batch__in": self.batches})
+        return Q((f"{prefix}state__in", [Pair.State.OPEN, Pair.State.WITHDRAWN])) | ~theirs
 
 
 def kept_votes(study: Study, *, column: str, batches: Collection[int] | None = None) -> KeptVotes:
