@@ -24,9 +24,17 @@ def judged_by(tally: Tally) -> str:
 
 def simulated_annotators(rules: Sequence[str], *, verdicts: int | None = None) -> str:
     """Return simulated annotators with the rules that they follow, and with how much they said."""
-    named = ", ".join(f"“{rule}”" for rule in rules)
     said = "" if verdicts is None else f"{counted(verdicts)}, "
-    return f"simulated annotators ({said}rule{'' if len(rules) == 1 else 's'} {named})"
+    return f"simulated annotators ({said}rule{'' if len(rules) == 1 else 's'} {quoted(rules)})"
+
+
+def rules_in_words(rules: Sequence[str]) -> str:
+    """Return the rules that judged, as the subject of a sentence: the rule “shorter”."""
+    return f"the rule{'' if len(rules) == 1 else 's'} {quoted(rules)}"
+
+
+def quoted(rules: Sequence[str]) -> str:
+    return ", ".join(f"“{rule}”" for rule in rules)
 
 
 def counted(verdicts: int) -> str:

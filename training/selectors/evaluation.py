@@ -70,6 +70,12 @@ class StudyEvaluation:
     def newest(self) -> PolicyEvaluation | None:
         return self.rows[-1] if self.rows else None
 
+    @property
+    def fallback(self) -> Policy | None:
+        """Return what to go on from when the newest fails: the newest policy that does not, or the reference."""
+        earlier = reversed(self.rows[:-1])
+        return next((row.policy for row in earlier if not row.gate.failures), self.reference)
+
     @cached_property
     def tally(self) -> Tally:
         """Return all verdicts on blind pairs together, whoever met whom."""

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from annotate.models import Study
 from training.evaluation.bradley_terry import Strength
 from training.evaluation.charts import share_chart, strength_chart
-from training.evaluation.judges import judged_by, judges_in_words
 from training.evaluation.win_rate import WinRate
-from training.evaluation.words import percent
 from training.policy_chart import Chart, Point
 from training.selectors.evaluation import (
     PolicyEvaluation,
@@ -19,6 +17,7 @@ from training.selectors.evaluation import (
     rates_by_tag,
     study_evaluation,
 )
+from training.selectors.evaluation_headline import headline_of
 
 
 @dataclass(frozen=True)
@@ -53,17 +52,6 @@ class EvaluationPage:
         return headline_of(self.evaluation)
 
 
-def headline_of(evaluation: StudyEvaluation) -> str:
-    """Return the one sentence that a lead came for."""
-    newest = evaluation.newest
-    if newest is None:
-        return "There is no trained policy yet; the first round makes one."
-    parent = newest.over_parent
-    if newest.parent is not None and parent is not None and parent.interval is not None:
-        return verdict_sentence(newest, rate=parent, opponent=newest.parent.label)
-    return verdict_sentence(newest, rate=newest.over_reference, opponent="the SFT reference")
-
-
 def evaluation_page(study: Study, *, policy: int | None = None) -> EvaluationPage:
     """Return the page in a fixed number of queries; `policy` is whose tags are shown (the newest judged)."""
     found = study_evaluation(study)
@@ -80,22 +68,6 @@ def evaluation_page(study: Study, *, policy: int | None = None) -> EvaluationPag
 
 def newest_judged(rows: Sequence[PolicyEvaluation]) -> PolicyEvaluation | None:
     return next((row for row in reversed(rows) if row.over_reference.interval), None)
-
-
-def verdict_sentence(row: PolicyEvaluation, *, rate: WinRate, opponent: str) -> str:
-    """Return what the interval allows to say, and no more."""
-    name, interval = row.policy.label, rate.interval
-    if interval is None:
-        return f"Nobody has compared {name} with {opponent} yet."
-    bounds = f"{percent(interval.low)} to {percent(interval.high)}"
-    figures = f"{percent(interval.share)} of comparisons (95\N{NO-BREAK SPACE}% interval {bounds})"
-    judges = judges_in_words(rate.tally)
-    if interval.low > 0.5:
-        return f"{name} is better than {opponent}: {judges} prefer it in {figures}."
-    if interval.high < 0.5:
-        return f"{name} is worse than {opponent}: {judges} prefer it in only {figures}."
-    by = judged_by(rate.tally)
-    return f"Whether {name} is better than {opponent} cannot be said yet: it wins {figures}{by}."
 
 
 def win_rate_chart(rows: Sequence[PolicyEvaluation]) -> Chart | None:

@@ -12,7 +12,8 @@ from training.models import Job, Policy, Recipe, Round
 from training.policy_chart import Chart
 from training.selectors.engine import EngineOverview, engine_overview
 from training.selectors.evaluation import PolicyEvaluation, StudyEvaluation, study_evaluation
-from training.selectors.evaluation_page import headline_of, win_rate_chart
+from training.selectors.evaluation_headline import headline_of
+from training.selectors.evaluation_page import win_rate_chart
 from training.selectors.job_rows import JobRow, in_a_sentence, job_rows
 from training.selectors.label_counts import LabelCounts
 from training.selectors.loop_strip import Judged, LoopStep, NextAction, loop_steps, next_action

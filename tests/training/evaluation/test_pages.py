@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.conf import settings
@@ -62,9 +64,9 @@ def test_the_page_says_whether_the_newest_policy_is_better_and_how_sure_that_is(
     assert "Bradley–Terry" in html
 
 
-def asked_policy(world: PageWorld) -> Policy:
+def asked_policy(world: PageWorld, **result: Any) -> Policy:
     """A policy whose 30 blind pairs wait for a verdict."""
-    policy = trained_policy(world.study, number=1)
+    policy = trained_policy(world.study, number=1, **result)
     answer_all(policy, text="the policy says {}".format)
     ask_for_more(policy=policy, pairs=30, actor=None)
     return policy
@@ -84,25 +86,80 @@ MIXED = "people (30 verdicts) and simulated annotators (60 verdicts, rules “lo
 
 
 @pytest.mark.parametrize(
-    ("people", "rules", "judges", "marked"),
+    ("people", "rules", "judges", "said", "marked"),
     [
-        (1, [], "people", None),
-        (0, ["longer"], SIMULATED, ">simulated</span>"),
-        (1, ["shorter", "longer"], MIXED, "60 of 90 verdicts simulated"),
+        (1, [], "people", "Policy 1 is better than the SFT reference: people prefer it in 100 %", None),
+        (
+            0,
+            ["longer"],
+            SIMULATED,
+            "The rule “longer” prefers Policy 1 to the SFT reference: in 100 % of comparisons on 30 prompts",
+            ">simulated</span>",
+        ),
+        (
+            1,
+            ["shorter", "longer"],
+            MIXED,
+            f"Policy 1 is better than the SFT reference: {MIXED} prefer it in 100 %",
+            "60 of 90 verdicts simulated",
+        ),
     ],
 )
 def test_every_page_with_a_win_rate_says_who_judged(
-    world: PageWorld, people: int, rules: list[str], judges: str, marked: str | None
+    world: PageWorld, people: int, rules: list[str], judges: str, said: str, marked: str | None
 ) -> None:
     judge_with(world, people=people, rules=rules)
     for path in ("evaluation/", ""):
-        assert f"Policy 1 is better than the SFT reference: {judges} prefer it in" in plain(page(world, path))
+        assert said in plain(page(world, path))
     for path in ("evaluation/", "policies/", "policies/1/", ""):
         html = plain(page(world, path))
         assert (f'title="Judged by {judges}">' in html) == bool(rules)
         assert marked is None or marked in html
     gate = plain(page(world, "policies/1/"))
     assert (f"on 30 prompts, judged by {judges};" in gate) == bool(rules)
+
+
+@pytest.mark.parametrize(
+    ("won", "said"),
+    [
+        (
+            lambda row: True,
+            f"Policy 1 fails its gate, though {SIMULATED} prefer it to the SFT reference in 100 % of "
+            "comparisons on 30 prompts (95 % interval 89 % to 100 %).",
+        ),
+        (
+            lambda row: False,
+            f"Policy 1 fails its gate, and {SIMULATED} prefer it to the SFT reference in only",
+        ),
+        (
+            lambda row: row.prompt_id % 2,
+            "Policy 1 fails its gate; whether the rule “longer” prefers it to the SFT reference cannot be said",
+        ),
+        (None, "Policy 1 fails its gate, and nobody has compared it with the SFT reference yet."),
+    ],
+)
+def test_a_failing_gate_comes_before_what_the_verdicts_say_with_the_way_out(
+    world: PageWorld, won: Callable[[EvaluationPair], bool] | None, said: str
+) -> None:
+    policy = asked_policy(world, log_ratio_per_token_chosen=-3.0)
+    if won:
+        judge_all(policy, won=won, annotator=make_user("rule", simulated_rule="longer"))
+    for path in ("evaluation/", ""):
+        html = plain(page(world, path))
+        assert said in html
+        assert "is better than" not in html
+        remedy = html.partition("gate-remedy")[2].partition("</p>")[0]
+        assert f'href="{world.url("compare/")}?policy=0&amp;policy=1"' in remedy
+        assert f'href="{world.url("policies/0/#gate")}"' in remedy
+
+
+def test_the_way_out_of_a_failing_gate_is_the_newest_policy_that_does_not_fail(world: PageWorld) -> None:
+    first = trained_policy(world.study, number=1)
+    second = trained_policy(world.study, number=2, parent=first)
+    third = trained_policy(world.study, number=3, parent=second, log_ratio_per_token_chosen=-3.0)
+    trained_policy(world.study, number=4, parent=third, log_ratio_per_token_chosen=-3.0)
+    assert study_evaluation(world.study).fallback == second
+    assert "the newest policy that does not fail" in page(world, "evaluation/")
 
 
 def test_an_open_question_says_that_rules_judged_it(world: PageWorld) -> None:
