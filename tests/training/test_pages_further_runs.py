@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from annotate.models import Verdict
 from tests.training.factories import make_round
 from tests.training.loop import fill_round, label_round
-from tests.training.page_world import PageWorld, add_policy, add_run, page_world, write_metrics
+from tests.training.page_world import RESULT, PageWorld, add_policy, add_run, page_world, write_metrics
 from training.forms.run import FurtherRunForm
 from training.models import Job, Policy, Round, Run
 from training.selectors import estimates
@@ -277,6 +277,59 @@ def test_round_page_compares_runs_and_asks_for_a_choice(world: PageWorld) -> Non
     assert 'class="is-chosen"' in chosen
     world.lead.post(world.url("rounds/open/"))
     assert world.study.rounds.get(number=2).sampled_policy.number == 1
+
+
+def three_runs(world: PageWorld, *, chosen: int | None) -> list[Run]:
+    """A trained round with three runs of different accuracies, each with its policy; one may be chosen."""
+    item = make_round(world.study, state=Round.State.TRAINED)
+    runs = [add_run(item, number=number) for number in (1, 2, 3)]
+    for run, accuracy in zip(runs, (0.9, 0.987, 1.0), strict=True):
+        Run.objects.filter(pk=run.pk).update(result={**RESULT, "train_accuracy": accuracy})
+        policy = add_policy(world.study, number=run.number, run=run)
+        if run.number == chosen:
+            Round.objects.filter(pk=item.pk).update(chosen_policy=policy)
+    return runs
+
+
+def accuracy_at_home(world: PageWorld) -> str:
+    (cell,) = re.findall(
+        r'data-label="Accuracy" class="number">([^<]*)<', world.lead.get(world.url()).content.decode()
+    )
+    return str(cell)
+
+
+@pytest.mark.parametrize(("chosen", "accuracy"), [(None, "100"), (1, "90"), (2, "99")])
+def test_round_has_the_accuracy_of_the_policy_beside_it(
+    world: PageWorld, chosen: int | None, accuracy: str
+) -> None:
+    three_runs(world, chosen=chosen)
+    assert accuracy_at_home(world) == f"{accuracy}\N{NO-BREAK SPACE}%"
+
+
+def test_round_page_shows_the_chosen_run_unless_another_is_under_way(world: PageWorld) -> None:
+    runs = three_runs(world, chosen=2)
+
+    def panel() -> str:
+        html = world.lead.get(world.url("rounds/1/")).content.decode()
+        assert html.count('id="curves"') == 1
+        return html.split('id="run-title">')[1].split("</h2>")[0]
+
+    assert panel() == f'<a href="{world.url("rounds/1/runs/2/")}">Run 2</a> · chosen'
+    Job.objects.filter(run=runs[2]).update(state=Job.State.RUNNING)
+    assert panel() == f'<a href="{world.url("rounds/1/runs/3/")}">Run 3</a>'
+    assert world.lead.get(world.url("rounds/1/live/?run=2"))["HX-Refresh"] == "true"
+
+
+def test_lines_laid_over_each_other_are_told_apart_by_what_differs(world: PageWorld) -> None:
+    runs = three_runs(world, chosen=2)
+    Run.objects.filter(pk=runs[1].pk).update(config={**runs[1].config, "loss": {"name": "dpo", "beta": 0.3}})
+    legend = world.lead.get(world.url("rounds/1/")).content.decode().split('class="sweep-legend"')[1]
+    lines = [re.sub("<[^>]*>", "", line) for line in legend.split("</ul>")[0].split("<li")[1:]]
+    assert [line.partition(">")[2] for line in lines] == [
+        "Run 1 loss dpo, β 0.2, learning rate 1e-4",
+        "Run 2 · chosen β 0.3",
+        "Run 3 the same settings",
+    ]
 
 
 def test_opening_a_round_without_the_choice_leads_to_where_it_is_made(world: PageWorld) -> None:

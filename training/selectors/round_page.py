@@ -1,4 +1,4 @@
-"""One round in full: its pairs and labels, what training on it would use, and its newest run."""
+"""One round in full: its pairs and labels, what training on it would use, and its run worth a look."""
 
 from dataclasses import dataclass
 from math import ceil
@@ -41,7 +41,13 @@ class RoundPage:
 
     @property
     def run(self) -> RunRow | None:
-        return self.row.newest_run
+        return self.row.shown_run
+
+    @property
+    def is_chosen_run(self) -> bool:
+        """Return whether the run shown made the policy that was chosen for the next round."""
+        policy = self.run.policy if self.run else None
+        return policy is not None and policy.pk == self.round.chosen_policy_id
 
     @property
     def jobs(self) -> list[JobRow]:
@@ -80,14 +86,14 @@ def round_page(study: Study, *, number: int) -> RoundPage:
             train_prompts=prompts,
             next_policy=in_a_sentence(policy_to_sample(study, current=row)),
         )
-    recipe = study.recipe
+    recipe, shown = study.recipe, row.shown_run
     return RoundPage(
         row=row,
         recipe=recipe,
         warnings=recipe_warnings(recipe),
         readiness=readiness,
         preview=usage_until(study, rounds=study.rounds.filter(number__lte=number)) if readiness else None,
-        details=run_details(row.newest_run.run) if row.newest_run else None,
+        details=run_details(shown.run) if shown else None,
         steps=loop_steps(row, readiness=readiness),
         people=people(study, batch=number),
         action=action,

@@ -46,6 +46,20 @@ class RoundRow:
         return next(iter(chosen or made[-1:]), None)
 
     @property
+    def policy_run(self) -> RunRow | None:
+        """Return the run that made the round's policy; the newest one before there is a policy."""
+        made = (row for row in self.runs if self.policy and row.policy == self.policy)
+        return next(made, self.newest_run)
+
+    @property
+    def shown_run(self) -> RunRow | None:
+        """Return the run to look at: the newest while it is under way, else that of the chosen policy."""
+        newest = self.newest_run
+        is_at_work = newest is not None and newest.job is not None and newest.job.is_active
+        has_choice = any(row.policy and row.policy.pk == self.round.chosen_policy_id for row in self.runs)
+        return self.policy_run if has_choice and not is_at_work else newest
+
+    @property
     def state_label(self) -> str:
         """Return the state as people say it, with what went wrong in it."""
         job = self.newest_run.job if self.newest_run else None
