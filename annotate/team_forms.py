@@ -62,7 +62,9 @@ class KnownPairForm(forms.Form):
         required=False,
         max_length=20_000,
         widget=forms.Textarea(attrs={"rows": 3}),
-        help_text="Markdown. Shown after a practice pair; of a gold pair only leads see it.",
+        help_text="Markdown. Shown after a practice pair; of a gold pair only leads see it. "
+        "Sides are shuffled: name what tells the answers apart (“the longer one”), or write {a} and {b}, "
+        "which are shown as the letters of response A and response B that the annotator saw.",
     )
 
 
@@ -72,7 +74,7 @@ class KnownPairImportForm(forms.Form):
         label="File (JSONL)",
         allow_empty_file=True,
         help_text="One pair on each line: prompt, response_a, response_b, verdict (a, b, tie or both_bad), "
-        "explanation.",
+        "explanation. Sides are shuffled: there, write {a} and {b} for the letters that were seen.",
         error_messages={"required": "Choose a file first."},
     )
 

@@ -1,5 +1,6 @@
 """Practice: a few pairs with explained answers before the first real one, kept out of all data."""
 
+import re
 from dataclasses import dataclass
 
 from django.utils.safestring import SafeString
@@ -11,6 +12,8 @@ from annotate.services.checks import templates
 from annotate.services.locks import lock_annotator
 from annotate.services.queue import release_lease
 
+# {a} and {b} as words of their own; after a letter, a brace or a sign they are mathematics: \frac{a}{b}.
+PLACEHOLDER = re.compile(r"(?<![^\s(*“„\"'‘])\{([ab])\}(?!\{)")
 SHOWN_NAMES = {Verdict.TIE: "Tie", Verdict.BOTH_BAD: "Both are bad"}
 
 
@@ -45,7 +48,7 @@ def practice_feedback(preference: Preference) -> Feedback | None:
         agrees=preference.verdict == known.verdict,
         theirs=_shown(Verdict(preference.verdict), left=left),
         expected=_shown(Verdict(known.verdict), left=left),
-        explanation=render_markdown(known.explanation, is_document=True),
+        explanation=render_markdown(with_letters(known.explanation, left=left), is_document=True),
         done=done,
         total=max(done, practice_total(pair.study)),
     )
@@ -56,6 +59,11 @@ def practice_total(study: Study) -> int:
     if not study.practice_pairs:
         return 0
     return min(study.practice_pairs, templates(study=study, purpose=Pair.Purpose.PRACTICE).count())
+
+
+def with_letters(explanation: str, *, left: Side) -> str:
+    """Return the explanation with {a} and {b} as the letters under which the two responses were shown."""
+    return PLACEHOLDER.sub(lambda found: "A" if found[1] == left.value else "B", explanation)
 
 
 def restart_practice(*, study: Study, annotator: User) -> int:

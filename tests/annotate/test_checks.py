@@ -11,14 +11,14 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from annotate.errors import CheckRefused, PromptFileError
-from annotate.models import Membership, Pair, Preference, Prompt, Side, Study, User, Verdict
+from annotate.models import KnownAnswer, Membership, Pair, Preference, Prompt, Side, Study, User, Verdict
 from annotate.selectors.exports import trl_lines
 from annotate.selectors.preferences import label_progress, label_usage, labelled_pairs
 from annotate.selectors.queue import queue_state
 from annotate.services.checks import due_check, standing_of
 from annotate.services.gold import import_known_pairs, make_known_pair, withdraw_known_pair
 from annotate.services.pairs import freeze_batch
-from annotate.services.practice import practice_feedback, restart_practice
+from annotate.services.practice import practice_feedback, restart_practice, with_letters
 from annotate.services.preferences import skip_pair
 from annotate.services.queue import lease_next_pair
 from annotate.services.simulation import label_by_rule, simulated_annotator
@@ -75,6 +75,27 @@ def test_practice_feedback_speaks_of_the_sides_as_they_were_shown(study: Study, 
     assert (feedback.agrees, feedback.theirs, feedback.expected) == (False, "A is better", "B is better")
     assert "<strong>1</strong>" in feedback.explanation
     assert (feedback.done, feedback.total, feedback.is_last) == (1, 1, True)
+
+
+@pytest.mark.parametrize(
+    ("left", "shown"),
+    [
+        (Side.A, "<p>(A) is short, <em>B</em> &lt;i&gt;long&lt;/i&gt;.</p>"),
+        (Side.B, "<p>(B) is short, <em>A</em>"),
+    ],
+)
+def test_practice_explanation_names_the_letters_that_were_seen(
+    study: Study, ana: User, left: Side, shown: str
+) -> None:
+    template = make_known(study, PRACTICE)
+    KnownAnswer.objects.filter(pair=template).update(explanation="({a}) is short, *{b}* <i>long</i>.")
+    feedback = practice_feedback(label(next_pair(study, ana).pair, ana, Verdict.A, side=left))
+    assert feedback is not None
+    assert feedback.explanation.strip().startswith(shown)
+
+
+def test_braces_of_mathematics_are_no_letters() -> None:
+    assert with_letters(r"$\frac{a}{b}$, $x^{a}$, {a}{b}", left=Side.B) == r"$\frac{a}{b}$, $x^{a}$, {a}{b}"
 
 
 def test_practice_can_be_repeated_and_its_labels_stay_out_of_all_data(study: Study, ana: User) -> None:

@@ -160,3 +160,5 @@ def test_pairs_with_a_known_answer_can_be_imported_and_are_explained(name: str, 
     assert len({line.messages_json for line in lines}) == len(lines)
     assert all(len(line.explanation) > 10 for line in lines)
     assert {"a", "b"} <= {line.verdict.value for line in lines}
+    speaks_of_sides = re.compile(r"\b[AB]\b|\bthe (?i:first|second|left|right)\b")
+    assert [line.explanation for line in lines if speaks_of_sides.search(line.explanation)] == []
