@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from math import isfinite, log
+from math import isfinite
 
+from training.core.diagnostics import DIVERGED_STEPS, diverged
 from training.evaluation.judges import judged_by
 from training.evaluation.length_control import LengthControlled
 from training.evaluation.win_rate import WinRate
@@ -11,8 +12,6 @@ from training.evaluation.words import percent, signed
 
 # Nats per token below which an adapter as good as repeats the reference.
 NO_CHANGE_PER_TOKEN = 1e-4
-# A run whose last loss is this many times its first (or ln 2, that of knowing nothing) has come apart.
-DIVERGED = 2.0
 REFERENCE = "the SFT reference"
 
 
@@ -54,6 +53,7 @@ class Evidence:
     chosen_log_ratio: float | None = None
     loss_first: float | None = None
     loss_last: float | None = None
+    steps: int | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -105,7 +105,7 @@ class Gate:
 
 def gate_of(evidence: Evidence, *, thresholds: Thresholds) -> Gate:
     """Return every check that the thresholds ask for, the two that always apply, and the alarms."""
-    checks = [_diverged(evidence), _changes_something(evidence)]
+    checks = [_training(evidence), _changes_something(evidence)]
     if thresholds.win_rate_over_reference is not None:
         checks.append(
             _wins(evidence.over_reference, opponent=REFERENCE, needed=thresholds.win_rate_over_reference)
@@ -123,22 +123,25 @@ def gate_of(evidence: Evidence, *, thresholds: Thresholds) -> Gate:
     return Gate(tuple(checks), alarms=_alarms(evidence))
 
 
-def _diverged(evidence: Evidence) -> Check:
+def _training(evidence: Evidence) -> Check:
+    """Say what the trainer found at every step; a run too short for that is judged by its last batch."""
     name, first, last = "Training", evidence.loss_first, evidence.loss_last
+    if not all(loss is None or isfinite(loss) for loss in (first, last)):
+        return Check(name, Verdict.FAIL, "Its run diverged: the loss is not a finite number.")
+    if warned := _warning_of_divergence(evidence):
+        return Check(name, Verdict.FAIL, warned)
     if first is None or last is None:
         return Check(name, Verdict.UNKNOWN, "The losses of its run are not known.")
-    if not (isfinite(first) and isfinite(last)):
-        return Check(name, Verdict.FAIL, "Its run diverged: the loss is not a finite number.")
-    if last > DIVERGED * max(first, log(2)):
+    course = f"from {first:.3g} at the first step to {last:.3g} at the last"
+    if evidence.steps is None or evidence.steps >= DIVERGED_STEPS:
+        said = f"The trainer, which looks at every {DIVERGED_STEPS} steps in a row, warned of no divergence"
+        return Check(name, Verdict.PASS, f"{said}; the loss went {course}.")
+    if diverged(first=first, now=last):
         return Check(
-            name,
-            Verdict.FAIL,
-            f"Its run diverged: the loss went from {first:.3g} to {last:.3g}; lower the learning rate.",
+            name, Verdict.FAIL, f"Its run diverged: the loss went {course}; lower the learning rate."
         )
-    if warned := _warning_of_divergence(evidence):
-        # The trainer looked at every step; the last one may be an easy batch.
-        return Check(name, Verdict.FAIL, warned)
-    return Check(name, Verdict.PASS, f"Its run held: the loss went from {first:.3g} to {last:.3g}.")
+    few = f"too few steps ({evidence.steps}) to tell more"
+    return Check(name, Verdict.PASS, f"The loss went {course}: no divergence, {few}.")
 
 
 def _changes_something(evidence: Evidence) -> Check:

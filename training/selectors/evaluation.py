@@ -72,7 +72,7 @@ class StudyEvaluation:
 
     @property
     def fallback(self) -> Policy | None:
-        """Return what to go on from when the newest fails: the newest policy that does not, or the reference."""
+        """Return the policy before the newest that fails no check, or else the reference."""
         earlier = reversed(self.rows[:-1])
         return next((row.policy for row in earlier if not row.gate.failures), self.reference)
 
@@ -251,6 +251,7 @@ def figures_of_run(policy: Policy) -> dict[str, Any]:
         "chosen_log_ratio": result.get("log_ratio_per_token_chosen"),
         "loss_first": result.get("loss_first"),
         "loss_last": result.get("loss_last"),
+        "steps": result.get("steps"),
         "warnings": tuple(sentence_of(warning) for warning in result.get("warnings", ())),
     }
 

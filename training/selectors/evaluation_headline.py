@@ -1,4 +1,4 @@
-"""The one sentence on top: whether the newest policy is preferred, by whom, and whether it may be gone on from."""
+"""The sentence on top: whether the newest policy is preferred, by whom, and whether it fails its gate."""
 
 from __future__ import annotations
 

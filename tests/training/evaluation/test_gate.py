@@ -30,6 +30,7 @@ GOOD = Evidence(
     chosen_log_ratio=0.02,
     loss_first=0.6931,
     loss_last=0.41,
+    steps=40,
 )
 
 
@@ -46,11 +47,29 @@ def test_a_good_policy_passes_with_a_figure_for_every_check() -> None:
     assert gate.alarms == ()
 
 
-@pytest.mark.parametrize("last", [nan, inf, 9.5])
-def test_a_run_that_diverged_fails(last: float) -> None:
-    failed = check(replace(GOOD, loss_last=last), "Training")
+@pytest.mark.parametrize(("last", "steps"), [(nan, 40), (inf, 40), (nan, 1), (9.5, 2)])
+def test_a_run_that_diverged_fails(last: float, steps: int) -> None:
+    failed = check(replace(GOOD, loss_last=last, steps=steps), "Training")
     assert failed.verdict == Verdict.FAIL
     assert "diverged" in failed.sentence
+
+
+def test_one_hard_last_batch_is_no_divergence_where_the_trainer_saw_none() -> None:
+    passed = check(replace(GOOD, loss_last=1.9), "Training")
+    assert passed.verdict == Verdict.PASS
+    assert "3 steps in a row, warned of no divergence" in passed.sentence
+    assert "0.693 at the first step to 1.9 at the last" in passed.sentence
+
+
+def test_a_run_of_two_steps_claims_no_more_than_it_knows() -> None:
+    passed = check(replace(GOOD, steps=2), "Training")
+    assert passed.verdict == Verdict.PASS
+    assert "too few steps (2) to tell more" in passed.sentence
+
+
+def test_a_warning_of_divergence_fails_where_no_loss_is_known() -> None:
+    warned = replace(GOOD, loss_first=None, loss_last=None, warnings=("The trainer warns of divergence.",))
+    assert check(warned, "Training").verdict == Verdict.FAIL
 
 
 def test_a_loss_that_came_apart_on_the_way_fails_though_the_last_batch_was_easy() -> None:

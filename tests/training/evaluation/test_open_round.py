@@ -19,7 +19,7 @@ WHY = "We study what over-optimisation looks like."
 
 def test_a_policy_that_fails_its_gate_needs_a_written_reason() -> None:
     study = make_study()
-    policy = trained_policy(study, number=1, loss_last=float(40))
+    policy = trained_policy(study, number=1, loss_last=float(40), steps=2)
     with pytest.raises(GateFailed, match="diverged") as refused:
         open_round(study=study)
     assert refused.value.policy == policy
@@ -30,7 +30,7 @@ def test_a_policy_that_fails_its_gate_needs_a_written_reason() -> None:
 
 def test_an_override_is_recorded_with_its_reason_and_what_failed() -> None:
     study, lead = make_study(), make_user("lead")
-    trained_policy(study, number=1, loss_last=float(40))
+    trained_policy(study, number=1, loss_last=float(40), steps=2)
     opened = open_round(study=study, actor=lead, override=WHY)
     kept = GateOverride.objects.get()
     assert (kept.policy.number, kept.round_number, kept.reason, kept.actor) == (1, opened.number, WHY, lead)
@@ -76,7 +76,7 @@ def test_a_policy_of_another_study_is_refused() -> None:
 
 def test_the_command_names_a_policy_and_a_reason() -> None:
     study = make_study()
-    trained_policy(study, number=1, loss_last=float(40))
+    trained_policy(study, number=1, loss_last=float(40), steps=2)
     with pytest.raises(CommandError, match="fails its gate"):
         call_command("open_round", study.slug)
     with pytest.raises(CommandError, match="no policy 7; it has 0, 1"):

@@ -133,7 +133,7 @@ def test_every_page_with_a_win_rate_says_who_judged(
         ),
         (
             lambda row: row.prompt_id % 2,
-            "Policy 1 fails its gate; whether the rule “longer” prefers it to the SFT reference cannot be said",
+            "Policy 1 fails its gate; whether the rule “longer” prefers it to the SFT reference cannot",
         ),
         (None, "Policy 1 fails its gate, and nobody has compared it with the SFT reference yet."),
     ],
@@ -254,7 +254,7 @@ def test_the_reference_has_a_page_without_a_gate(world: PageWorld) -> None:
 
 
 def test_a_failing_policy_is_opened_on_only_with_a_reason_and_the_reason_stays(world: PageWorld) -> None:
-    trained_policy(world.study, number=1, loss_last=40.0)
+    trained_policy(world.study, number=1, loss_last=40.0, steps=2)
     refused = world.lead.post(world.url("rounds/open/"), follow=True)
     assert refused.redirect_chain[-1][0] == world.url("policies/1/")
     assert "Policy 1 fails its gate" in refused.content.decode()
