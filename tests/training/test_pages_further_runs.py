@@ -354,6 +354,41 @@ def test_round_is_closed_with_its_consequence_in_sight(world: PageWorld) -> None
     assert "close-button" not in world.lead.get(world.url("rounds/1/")).content.decode()
 
 
+def test_round_can_be_closed_to_go_back_to_an_earlier_policy(world: PageWorld) -> None:
+    three_runs(world, chosen=2)
+    open_round(study=world.study)
+    html = " ".join(world.lead.get(world.url("rounds/2/")).content.decode().split())
+    assert '<option value="2" selected>Policy 2 again</option>' in html
+    assert '<option value="1">Policy 1</option>' in html
+    answer = world.lead.post(world.url("rounds/2/close/"), {"policy": "1"}, follow=True)
+    assert "round 3 can be opened when you like and samples Policy 1." in answer.content.decode()
+    assert open_round(study=world.study).sampled_policy.number == 1
+
+
+def test_round_that_cannot_close_keeps_its_choice(world: PageWorld) -> None:
+    three_runs(world, chosen=2)
+    answer = world.lead.post(world.url("rounds/1/close/"), {"policy": "1"}, follow=True)
+    assert "closes by itself when the next round opens" in answer.content.decode()
+    assert world.study.rounds.get().chosen_policy.number == 2
+
+
+def test_page_of_an_earlier_policy_says_how_to_go_back_while_a_round_is_open(world: PageWorld) -> None:
+    three_runs(world, chosen=2)
+    opened = open_round(study=world.study)
+
+    def said() -> str:
+        return " ".join(world.lead.get(world.url("policies/1/")).content.decode().split())
+
+    way = f'<a href="{world.url("rounds/2/")}#close-round">close round 2</a>'
+    assert f"Train on it or {way} first" in said()
+    Round.objects.filter(pk=opened.pk).update(state=Round.State.TRAINING)
+    assert f"Wait for its run to end, or cancel the run and {way}" in said()
+    world.lead.post(world.url("rounds/2/close/"))
+    assert "Open round 3 on Policy 1</button>" in said()
+    world.lead.post(world.url("rounds/open/"), {"policy": "1"})
+    assert world.study.rounds.get(number=3).sampled_policy.number == 1
+
+
 def test_curves_of_all_runs_come_thinned_with_first_and_last_step(world: PageWorld) -> None:
     item = make_round(world.study, state=Round.State.TRAINING)
     long = add_run(item, state=Job.State.RUNNING)

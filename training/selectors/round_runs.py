@@ -80,7 +80,6 @@ def round_runs(study: Study, *, row: RoundRow) -> RoundRuns:
     item = row.round
     is_newest = not study.rounds.filter(number__gt=item.number).exists()
     ended = item.state in (Round.State.TRAINED, Round.State.CLOSED)
-    policies = list(study.policies.order_by("-number")) if is_newest and ended else []
     first = row.runs[0].run if row.runs else None
     comparisons = [
         RunComparison(
@@ -93,15 +92,14 @@ def round_runs(study: Study, *, row: RoundRow) -> RoundRuns:
         for place, run in enumerate(row.runs)
     ]
     under_way = any(run.job and run.job.is_active for run in row.runs)
+    may_end = is_newest and not under_way
     return RoundRuns(
         runs=comparisons,
-        policies=policies,
+        policies=list(study.policies.order_by("-number")) if may_end else [],
         chosen=item.chosen_policy,
-        can_choose=bool(policies) and not under_way,
+        can_choose=may_end and ended,
         can_add=not round_fault(item),
-        can_close=is_newest
-        and item.state in (Round.State.COLLECTING, Round.State.TRAINING)
-        and not under_way,
+        can_close=may_end and not ended,
         needs_choice=is_newest
         and item.chosen_policy is None
         and sum(run.policy is not None for run in row.runs) > 1,

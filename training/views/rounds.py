@@ -1,6 +1,7 @@
 from typing import Any
 
 from django.contrib import messages
+from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_POST
@@ -61,14 +62,19 @@ def round_train(request: HttpRequest, slug: str, number: int) -> HttpResponse:
 def round_close(request: HttpRequest, slug: str, number: int) -> HttpResponse:
     access = study_access(request, slug, Role.LEAD)
     item = get_object_or_404(Round, study=access.study, number=number)
+    named = whole(request.POST.get("policy", ""))
+    policy = None if named is None else get_object_or_404(Policy, study=access.study, number=named)
     try:
-        close_round(round=item, actor=access.user)
+        with transaction.atomic():
+            close_round(round=item, actor=access.user)
+            if policy is not None and policy.pk != item.sampled_policy_id:
+                choose_policy(round=item, policy=policy, actor=access.user)
     except RoundRefused as refusal:
         messages.error(request, str(refusal))
         return redirect("round-detail", slug, number)
-    messages.success(
-        request, f"Round {number} is closed. Its labels stay; round {number + 1} can be opened when you like."
-    )
+    samples = f" and samples {policy.label}" if policy else ""
+    opens = f"round {number + 1} can be opened when you like{samples}"
+    messages.success(request, f"Round {number} is closed. Its labels stay; {opens}.")
     return redirect("study-detail", slug)
 
 
