@@ -13,6 +13,9 @@ from training.evaluation.words import percent, signed
 # Nats per token below which an adapter as good as repeats the reference.
 NO_CHANGE_PER_TOKEN = 1e-4
 REFERENCE = "the SFT reference"
+# A policy is blamed for cut responses only where it has this much more of them than the reference: a limit
+# that is too low for the prompts cuts both.
+CUT_MORE = 0.25
 
 
 class Verdict(StrEnum):
@@ -32,13 +35,14 @@ class Thresholds:
     length_growth: float | None = 1.5
     kl: float | None = 50.0
     displacement: float | None = 0.5
+    cut_share: float | None = 0.5
 
 
 @dataclass(frozen=True)
 class Evidence:
     """What is known of a policy; None where it is not known (yet).
 
-    `tokens` are mean lengths of held-out responses, `kl` the estimate of KL(π‖π_ref) in nats a response,
+    `tokens` are mean lengths of held-out responses, `cut` the share of them that the length limit ended, `kl` the estimate of KL(π‖π_ref) in nats a response,
     `chosen_log_ratio` the mean log π − log π_ref per token of the chosen responses it was trained on.
     """
 
@@ -48,6 +52,8 @@ class Evidence:
     length_controlled: LengthControlled | None = None
     tokens: float | None = None
     reference_tokens: float | None = None
+    cut: float | None = None
+    reference_cut: float | None = None
     kl: float | None = None
     kl_per_token: float | None = None
     chosen_log_ratio: float | None = None
@@ -116,6 +122,8 @@ def gate_of(evidence: Evidence, *, thresholds: Thresholds) -> Gate:
         )
     if thresholds.length_growth is not None:
         checks.append(_length(evidence, most=thresholds.length_growth))
+    if thresholds.cut_share is not None:
+        checks.append(_cut(evidence, most=thresholds.cut_share))
     if thresholds.kl is not None:
         checks.append(_distance(evidence, most=thresholds.kl))
     if thresholds.displacement is not None:
@@ -184,6 +192,21 @@ def _length(evidence: Evidence, *, most: float) -> Check:
             name, Verdict.FAIL, f"Its responses grew {grown:.2g} times ({figures}); {most:g} is the limit."
         )
     return Check(name, Verdict.PASS, f"{figures}: {grown:.2g} times as long, {most:g} is the limit.")
+
+
+def _cut(evidence: Evidence, *, most: float) -> Check:
+    """Degenerate text has no end: it runs into the length limit where the reference's does not."""
+    name, cut, reference = "Cut off", evidence.cut, evidence.reference_cut
+    if cut is None or reference is None:
+        return Check(
+            name, Verdict.UNKNOWN, "How many are cut is known once held-out prompts have been sampled."
+        )
+    figures = f"{percent(cut)} of its responses are cut at the length limit, {percent(reference)} of the SFT"
+    figures += f" reference's; {percent(most)} is the limit"
+    if cut > most and cut - reference >= CUT_MORE:
+        return Check(name, Verdict.FAIL, f"{figures}. It no longer ends its text: read its responses.")
+    above = f", and it is less than {percent(CUT_MORE)} above the reference" if cut > most else ""
+    return Check(name, Verdict.PASS, f"{figures}{above}.")
 
 
 def _distance(evidence: Evidence, *, most: float) -> Check:

@@ -8,7 +8,7 @@ from django import forms
 
 from training.models import EvaluationPlan
 
-PERCENT = ("evaluation_share", "half_width", "win_rate_over_reference", "win_rate_over_parent")
+PERCENT = ("evaluation_share", "half_width", "win_rate_over_reference", "win_rate_over_parent", "cut_share")
 
 
 def number(
@@ -72,6 +72,14 @@ class EvaluationPlanForm(forms.Form):
         low=1,
         high=100,
         usual="1.5",
+    )
+    cut_share = number(
+        label="Cut off, at most % of responses",
+        help_text="Held-out responses that the length limit ended. Fails only where they are 25 % of all more "
+        "than the SFT reference's: text that has collapsed finds no end.",
+        low=0,
+        high=100,
+        usual="50",
     )
     kl = number(
         label="KL to the SFT reference, at most nats a response",

@@ -37,6 +37,7 @@ class EvaluationPlan(models.Model):
     displacement = models.FloatField(
         null=True, blank=True, default=0.5, validators=[MinValueValidator(0.01), MaxValueValidator(100.0)]
     )
+    cut_share = models.FloatField(null=True, blank=True, default=0.5, validators=SHARE)
 
     def __str__(self) -> str:
         return f"evaluation plan of {self.study}"

@@ -267,6 +267,8 @@ def figures_of_responses(policy: Policy, *, shared: Shared) -> dict[str, Any]:
     return {
         "tokens": own.tokens,
         "reference_tokens": reference.tokens,
+        "cut": own.cut.value if own.cut else None,
+        "reference_cut": reference.cut.value if reference.cut else None,
         "kl": own.kl.value if own.kl else None,
         "kl_per_token": own.kl_per_token,
     }
@@ -285,6 +287,7 @@ def thresholds_of(plan: EvaluationPlan) -> Thresholds:
         length_growth=plan.length_growth,
         kl=plan.kl,
         displacement=plan.displacement,
+        cut_share=plan.cut_share,
     )
 
 

@@ -25,6 +25,8 @@ GOOD = Evidence(
     parent="Policy 1",
     tokens=60.0,
     reference_tokens=55.0,
+    cut=0.1,
+    reference_cut=0.2,
     kl=4.0,
     kl_per_token=0.07,
     chosen_log_ratio=0.02,
@@ -42,7 +44,7 @@ def check(evidence: Evidence, name: str, thresholds: Thresholds | None = None) -
 def test_a_good_policy_passes_with_a_figure_for_every_check() -> None:
     gate = gate_of(GOOD, thresholds=Thresholds())
     assert gate.verdict == Verdict.PASS
-    assert gate.sentence == "All 7 checks pass."
+    assert gate.sentence == "All 8 checks pass."
     assert all(any(sign.isdigit() for sign in check.sentence) for check in gate.checks)
     assert gate.alarms == ()
 
@@ -138,6 +140,7 @@ def test_a_win_rate_is_decided_by_its_interval(wins: int, losses: int, verdict: 
         ({"kl": nan}, "Distance"),
         ({"chosen_log_ratio": -0.9}, "Displacement"),
         ({"tokens": 120.0}, "Length"),
+        ({"cut": 0.94, "reference_cut": 0.22}, "Cut off"),
         ({"over_parent": rate(wins=10, losses=40)}, "Win rate over Policy 1"),
     ],
 )
@@ -147,16 +150,23 @@ def test_each_threshold_fails_on_its_own(changes: dict[str, float], name: str) -
     assert [check.name for check in failing] == [name]
 
 
-@pytest.mark.parametrize("missing", ["tokens", "kl", "kl_per_token", "chosen_log_ratio", "loss_last"])
+@pytest.mark.parametrize(
+    "missing", ["tokens", "cut", "reference_cut", "kl", "kl_per_token", "chosen_log_ratio", "loss_last"]
+)
 def test_a_missing_figure_is_unknown(missing: str) -> None:
     gate = gate_of(replace(GOOD, **{missing: None}), thresholds=Thresholds())  # type: ignore[arg-type]
     assert gate.verdict == Verdict.UNKNOWN
 
 
+@pytest.mark.parametrize(("cut", "reference"), [(0.94, 0.8), (0.5, 0.0), (0.0, 0.9)])
+def test_responses_are_cut_too_often_only_where_the_references_are_not(cut: float, reference: float) -> None:
+    passed = check(replace(GOOD, cut=cut, reference_cut=reference), "Cut off")
+    assert passed.verdict == Verdict.PASS
+    assert ("less than 25" in passed.sentence) == (cut > 0.5)
+
+
 def test_an_empty_threshold_is_not_checked() -> None:
-    names = [
-        check.name for check in gate_of(GOOD, thresholds=Thresholds(None, None, None, None, None)).checks
-    ]
+    names = [check.name for check in gate_of(GOOD, thresholds=Thresholds(*[None] * 6)).checks]
     assert names == ["Training", "Adapter"]
 
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.core.cache import cache
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from annotate.models import Pair, Preference, Verdict
+from annotate.models import Pair, Preference, Response, Verdict
 from annotate.services.pairs import add_pair, add_response
 from tests.training.evaluation.world import (
     answer_all,
@@ -212,10 +213,12 @@ def test_more_pairs_can_be_asked_by_leads(world: PageWorld) -> None:
 
 
 def test_the_plan_is_typed_in_per_cent_and_an_empty_threshold_is_not_checked(world: PageWorld) -> None:
-    values = {"evaluation_share": "25", "half_width": "5", "win_rate_over_reference": "55", "kl": "20"}
+    values = {"evaluation_share": "25", "half_width": "5", "cut_share": "80", "kl": "20"}
+    values |= {"win_rate_over_reference": "55"}
     assert world.lead.post(world.url("evaluation/plan/"), values).status_code == 302
     plan = EvaluationPlan.objects.get(study=world.study)
     assert (plan.evaluation_share, plan.half_width, plan.win_rate_over_reference) == (0.25, 0.05, 0.55)
+    assert plan.cut_share == 0.8
     assert (plan.kl, plan.length_growth, plan.displacement) == (20.0, None, None)
     assert world.study.audit_entries.filter(action="evaluation_plan.changed", actor=world.lead_user).exists()
     html = page(world, "evaluation/plan/")
@@ -244,6 +247,21 @@ def test_the_policy_page_shows_lineage_gate_settings_and_the_serving_command(wor
     assert f"--lora-modules {second.served_name}={settings.STUDIO_HOME}/policies/two" in html
     assert "optimizer.learning_rate" in html
     assert "2.13.0" in html
+
+
+def test_a_policy_whose_responses_find_no_end_fails_and_the_pages_show_the_share(world: PageWorld) -> None:
+    policy = trained_policy(world.study, number=1)
+    answer_all(policy, text=lambda number: f"ZZZZ {number}")
+    assert plain(page(world, "policies/1/")).count("0 % of its responses are cut at the length limit") == 1
+    Response.objects.filter(sampled__policy=policy).update(was_cut=True)
+    cache.clear()
+    for path in ("", "policies/1/"):
+        html = plain(page(world, path))
+        assert "100 % of its responses are cut at the length limit, 0 % of the SFT reference's" in html
+        figures = html.partition("Cut at the limit")[2].partition("</div>")[0]
+        assert "100 %" in figures
+        assert "SFT 0 %" in figures
+    assert "Policy 1 fails its gate" in html or "It no longer ends its text" in html
 
 
 def test_the_reference_has_a_page_without_a_gate(world: PageWorld) -> None:
