@@ -16,7 +16,7 @@ from training.comparison.plots import plot_of
 from training.models import Policy, SampledResponse, Score
 from training.policy_chart import Chart, Point
 from training.selectors.compare_answers import beta_of
-from training.selectors.policy_summaries import Summary, stored_summaries
+from training.selectors.policy_summaries import FEWEST_WORD_PAIRS, Summary, stored_summaries
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,10 @@ KINDS = (
     FigureKind(
         "distinct",
         "Distinct-2, of word pairs",
-        "A fall means that a policy repeats itself, within a response or from one prompt to the next.",
-        lambda summary: summary.distinct[1],
+        "A fall means that a policy repeats itself, within a response or from one prompt to the next. A "
+        f"policy with fewer than {FEWEST_WORD_PAIRS} word pairs a response has no point: too few to count.",
+        lambda summary: summary.distinct_pairs,
+        missing="No policy has been sampled yet whose responses have enough word pairs to count.",
     ),
     FigureKind(
         "cut",

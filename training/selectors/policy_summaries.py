@@ -19,6 +19,8 @@ from training.selectors.json_length import JsonLength
 
 DISTINCT = (1, 2, 3)
 REMEMBERED_SECONDS = 60 * 60
+# With fewer word pairs a response nothing can repeat itself: distinct-2 would be 1 for a policy of one word.
+FEWEST_WORD_PAIRS = 2
 # Counted of a policy that has neither held-out responses nor scores.
 NOTHING = (0, 0)
 
@@ -41,6 +43,16 @@ class Summary:
     scored: int = 0
     kl: Mean | None = None
     kl_per_token: float | None = None
+
+    @property
+    def has_few_word_pairs(self) -> bool:
+        """Whether a response has too few word pairs on average (words − 1) to say that they differ."""
+        return self.words is not None and self.words.value - 1 < FEWEST_WORD_PAIRS
+
+    @property
+    def distinct_pairs(self) -> float | None:
+        """Return distinct-2; None also where there are too few word pairs to count."""
+        return None if self.has_few_word_pairs else self.distinct[1]
 
     @property
     def as_json(self) -> dict[str, Any]:

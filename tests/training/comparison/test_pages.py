@@ -14,8 +14,14 @@ from django.test.utils import CaptureQueriesContext
 from annotate.models import Prompt
 from tests.training.comparison.worlds import answer_both, judge, text_of
 from tests.training.factories import add_prompts, train_prompts
-from tests.training.page_world import PageWorld, add_heldout_response, add_policy, heldout_prompts
-from training.models import Policy, Score
+from tests.training.page_world import (
+    PageWorld,
+    add_heldout_response,
+    add_policy,
+    add_run,
+    heldout_prompts,
+)
+from training.models import Policy, Round, Run, Score
 
 pytestmark = pytest.mark.django_db
 HOSTILE = "<script>alert(1)</script> <img src=x onerror=alert(1)>"
@@ -35,19 +41,69 @@ def queries(world: PageWorld, path: str) -> int:
     return len(captured)
 
 
-def test_prompt_is_shown_through_all_policies_beside_the_one_before(
-    world: PageWorld, prompts: list[Prompt]
+def in_sweep(world: PageWorld, *, betas: dict[int, float], parent: Policy, number: int) -> Round:
+    """A round whose runs made policies of these numbers with these β."""
+    item = world.study.rounds.create(number=number, sampled_policy=parent, state=Round.State.TRAINED)
+    for place, (policy_number, beta) in enumerate(betas.items(), start=1):
+        run = add_run(item, number=place)
+        Run.objects.filter(pk=run.pk).update(config={"loss": {"name": "dpo", "beta": beta}})
+        add_policy(world.study, number=policy_number, run=run)
+        Policy.objects.filter(study=world.study, number=policy_number).update(parent=parent)
+    return item
+
+
+def stages_of(html: str) -> dict[str, str]:
+    """The text of each stage by its policy."""
+    parts = html.split("<h2>")[1:]
+    return {part.partition("<")[0]: " ".join(re.sub(r"<[^>]+>", " ", part).split()) for part in parts}
+
+
+def test_prompt_is_shown_through_all_policies_beside_their_parents(
+    world: PageWorld, reference: Policy, trained: Policy, prompts: list[Prompt]
 ) -> None:
-    third = add_policy(world.study, number=2)
-    add_heldout_response(third, prompts[0], "the blue boat", was_cut=True, log_ratio=2.0)
+    Policy.objects.filter(pk=trained.pk).update(parent=reference)
+    item = in_sweep(world, betas={2: 0.05, 3: 0.3}, parent=trained, number=7)
+    second, third = Policy.objects.filter(study=world.study, number__in=(2, 3))
+    Round.objects.filter(pk=item.pk).update(chosen_policy=third)
+    add_heldout_response(second, prompts[0], "nothing of the sort", was_cut=True, log_ratio=2.0)
+    add_heldout_response(third, prompts[0], "the blue boat")
     html = text_of(world, f"compare/prompts/{prompts[0].pk}/")
-    assert re.findall(r"<h2>([^<]+)</h2>", html) == ["SFT reference", "Policy 1", "Policy 2"]
+    stages = stages_of(html)
+    assert list(stages) == ["SFT reference", "Policy 1", "Policy 2", "Policy 3"]
     assert "the <ins>blue</ins> car" in html
     assert "the blue <ins>boat</ins>" in html
-    assert "33\N{NO-BREAK SPACE}% of words differ from Policy 1" in html
-    assert "cut at the length limit" in html
-    assert "KL +2.0 nats" in html
+    assert "33 % of words differ from SFT reference, its parent" in stages["Policy 1"]
+    assert "33 % of words differ from Policy 1, its parent" in stages["Policy 3"]
+    assert "made in round 7, β 0.05 not chosen" in stages["Policy 2"]
+    assert "made in round 7, β 0.3 chosen" in stages["Policy 3"]
+    assert html.count("stage-passed") == 1
+    assert "cut at the length limit" in stages["Policy 2"]
+    assert "KL +2.0 nats" in stages["Policy 2"]
+    assert "3 tokens, 3 words" in stages["Policy 3"]
     assert "<ins>" not in text_of(world, f"compare/prompts/{prompts[0].pk}/?diff=0")
+
+
+def test_policy_whose_round_has_not_chosen_is_neither_chosen_nor_passed_over(
+    world: PageWorld, trained: Policy, prompts: list[Prompt]
+) -> None:
+    in_sweep(world, betas={2: 0.1}, parent=trained, number=7)
+    second = Policy.objects.get(study=world.study, number=2)
+    add_heldout_response(second, prompts[0], "the blue boat")
+    stage = stages_of(text_of(world, f"compare/prompts/{prompts[0].pk}/"))["Policy 2"]
+    assert "made in round 7, β 0.1" in stage
+    assert "chosen" not in stage
+
+
+def test_policy_without_an_answer_of_its_parent_is_beside_its_nearest_ancestor(
+    world: PageWorld, reference: Policy, trained: Policy
+) -> None:
+    prompt = heldout_prompts(world.study)[0]
+    Policy.objects.filter(pk=trained.pk).update(parent=reference)
+    in_sweep(world, betas={2: 0.1}, parent=trained, number=7)
+    add_heldout_response(reference, prompt, "the red car")
+    add_heldout_response(Policy.objects.get(study=world.study, number=2), prompt, "the red boat")
+    stage = stages_of(text_of(world, f"compare/prompts/{prompt.pk}/"))["Policy 2"]
+    assert "differ from SFT reference, its ancestor" in stage
 
 
 def test_next_and_previous_prompt_are_those_of_the_list_it_was_opened_from(
@@ -65,7 +121,7 @@ def test_train_prompt_shows_the_responses_of_its_rounds(world: PageWorld, refere
     sampled.round = world.study.rounds.create(number=1, sampled_policy=reference)
     sampled.save()
     html = text_of(world, f"compare/prompts/{prompt.pk}/")
-    assert "in round 1" in html
+    assert "sampled in round 1" in html
     assert "sampled to be labelled" in html
     assert "No policy has answered" in text_of(world, f"compare/prompts/{train_prompts(world.study)[1].pk}/")
 
@@ -107,6 +163,21 @@ def test_plots_come_with_their_values_and_one_sentence_each(
     )
     assert row is not None
     assert row.group(1) == "3.00"
+
+
+def test_distinct_pairs_of_a_policy_of_one_word_are_not_counted(
+    world: PageWorld, reference: Policy, trained: Policy
+) -> None:
+    for prompt in heldout_prompts(world.study):
+        answer_both(prompt, reference=reference, trained=trained, before="the red car", after="car")
+    table = text_of(world, "compare/").partition("<tbody>")[2].partition("</tbody>")[0]
+    assert re.findall(r'data-label="Distinct-2">([^<]+)<', table) == ["0.25", "– "]
+    assert table.count("too few word pairs") == 1
+    plot = text_of(world, "compare/figures/").partition('id="plot-distinct"')[2].partition("</figure>")[0]
+    assert re.findall(r'<th scope="row">(\w+)</th><td class="number">([^<]+)<', plot) == [
+        ("SFT", "0.25"),
+        ("1", "–"),
+    ]
 
 
 def test_margin_on_held_out_pairs_is_betas_times_the_difference_of_log_ratios(
