@@ -26,6 +26,14 @@ def _smaller(a: int, b: int) -> Verdict:
 RULES: dict[str, Rule] = {"shorter": prefer_shorter, "longer": prefer_longer}
 
 
+RULE_WORDS = {"shorter": "fewest words", "longer": "most words"}
+
+
+def rule_in_words(name: str) -> str:
+    """Return a rule with what it counts, as in “shorter (fewest words)”; an unknown name as it is."""
+    return f"{name} ({RULE_WORDS[name]})" if name in RULE_WORDS else name
+
+
 def rule_named(name: str) -> Rule:
     """Return the rule, or raise ValueError that lists the rules there are."""
     try:

@@ -285,7 +285,7 @@ def test_a_simulated_account_is_told_apart_on_its_screen(study: Study) -> None:
     robot = make_user("robot", simulated_rule="shorter")
     add_member(study=study, user=robot, role=Role.ANNOTATOR, actor=None)
     make_pair(study)
-    assert "simulated · rule shorter" in page(client_of(robot), study)
+    assert "simulated · rule shorter (fewest words)" in page(client_of(robot), study)
 
 
 def test_nothing_on_the_screen_tells_who_wrote_what_or_how_others_judged(

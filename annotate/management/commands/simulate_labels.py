@@ -5,7 +5,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from annotate.errors import Refused
 from annotate.management.studies import study_named
-from annotate.rules import RULES
+from annotate.rules import RULES, rule_in_words
 from annotate.services.simulation import label_by_rule, simulated_annotator
 
 
@@ -14,7 +14,8 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("study", help="the study's slug or name")
-        parser.add_argument("--rule", required=True, choices=sorted(RULES))
+        rules = "; ".join(rule_in_words(rule) for rule in sorted(RULES))
+        parser.add_argument("--rule", required=True, choices=sorted(RULES), help=f"what it prefers: {rules}")
         parser.add_argument(
             "--annotator",
             required=True,
