@@ -13,7 +13,9 @@ from annotate.services.search import figures_of
 
 @dataclass(frozen=True)
 class QueueState:
-    """An annotator's figures; `waiting` counts pairs open to them or held by them, up to a limit."""
+    """An annotator's figures; `waiting` counts pairs open to them or held by them, up to a limit.
+
+    Practice counts neither as done nor as waiting."""
 
     waiting: int
     waiting_is_exact: bool

@@ -108,6 +108,7 @@ _COUNT = f"""
 SELECT COUNT(*), COALESCE(SUM(CASE WHEN {_MINE} THEN 0 ELSE 1 END), 0), (
     SELECT COUNT(*) FROM {_LEASE} lease JOIN {_PAIR} held ON held.id = lease.pair_id
     WHERE lease.annotator_id = %(annotator)s AND held.study_id = %(study)s AND held.state = 'open'
+    AND held.purpose <> 'practice'
 ), (
     SELECT labels FROM {_PROGRESS} progress
     WHERE progress.study_id = %(study)s AND progress.annotator_id = %(annotator)s

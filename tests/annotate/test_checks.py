@@ -77,6 +77,17 @@ def test_practice_feedback_speaks_of_the_sides_as_they_were_shown(study: Study, 
     assert (feedback.done, feedback.total, feedback.is_last) == (1, 1, True)
 
 
+def test_practice_counts_neither_as_done_nor_as_left(study: Study, ana: User) -> None:
+    make_known(study, PRACTICE)
+    make_pairs(study, 3)
+    assert next_pair(study, ana).pair.purpose == PRACTICE
+    state = queue_state(study=study, annotator=ana)
+    assert (state.waiting, state.mine_done) == (3, 0)
+    work(study, ana, labels=2)
+    state = queue_state(study=study, annotator=ana)
+    assert (state.waiting, state.mine_done) == (2, 1)
+
+
 @pytest.mark.parametrize(
     ("left", "shown"),
     [

@@ -18,7 +18,7 @@ from annotate.services.leases import is_left, open_leases
 class PersonRow:
     """Someone who labels or has labelled: what they gave in all, in the round, in the last hour.
 
-    `labels` counts everything but practice; `median_seconds` is that of the round's latest labels. `left` of
+    Practice counts nowhere; `median_seconds` is that of the round's latest labels. `left` of
     the pairs that are `holding` are held though nobody works on them.
     """
 
@@ -89,10 +89,11 @@ def labels_of_round(study: Study, *, batch: int) -> dict[int, int]:
 
 
 def recent(study: Study) -> dict[int, int]:
-    """Return the labels of each member in the last hour."""
+    """Return the labels of each member in the last hour, practice left out."""
     names = Membership.objects.filter(study=study).values("user")
     since = timezone.now() - timedelta(hours=1)
     given = Preference.objects.filter(annotator__in=names, created_at__gte=since, pair__study=study)
+    given = given.exclude(pair__purpose=Pair.Purpose.PRACTICE)
     return dict(given.order_by().values_list("annotator").annotate(labels=Count("pk")))
 
 
