@@ -46,13 +46,13 @@ def measure_columns(columns: Columns, *, slot: int) -> int:
 def measure_changes(one: Policy, other: Policy, *, slot: int, seconds: float | None) -> int:
     """Store the change on each prompt that both policies have answered and that has none stored yet.
 
-    Stops after `seconds`, where given; returns how many prompts are left.
+    Stops after `seconds`, where given, but not before the first batch; returns how many prompts are left.
     """
     earlier, later = sorted((one, other), key=lambda policy: policy.number)
     until = None if seconds is None else time.monotonic() + seconds
     missing = unmeasured(earlier, later, slot=slot)
     for start in range(0, len(missing), BATCH):
-        if until is not None and time.monotonic() > until:
+        if start and until is not None and time.monotonic() > until:
             return len(missing) - start
         measure_batch(earlier, later, slot=slot, prompts=missing[start : start + BATCH])
     return 0
