@@ -24,6 +24,7 @@ from annotate.selectors.conflicts import ReviewFilter, review_ids
 from annotate.selectors.preferences import label_usage
 from annotate.services.preferences import skip_pair
 from annotate.services.queue import lease_next_pair
+from annotate.services.studies import add_member
 from tests.annotate.check_world import configure, make_known
 from tests.support.labelling import (
     assert_slots_add_up,
@@ -32,6 +33,7 @@ from tests.support.labelling import (
     make_pair,
     make_pairs,
     make_study,
+    make_user,
     next_pair,
 )
 from tests.support.people import client_of, member_client
@@ -93,6 +95,20 @@ def test_leads_see_colleagues_labels_and_annotators_never_do(study: Study, lead:
         html = annotator.get(url, follow=True).content.decode()
         assert "The colleague" not in html, url
         assert "ben" not in html, url
+
+
+def test_labels_of_a_rule_are_marked_on_the_page_of_their_pair(study: Study, lead: Client) -> None:
+    pair = make_pair(study)
+    rule = make_user("coin", simulated_rule="coin toss")
+    add_member(study=study, user=rule, role=Role.ANNOTATOR, actor=None)
+    label(pair, rule)
+    label(pair, make_annotator(study, "ana"))
+    html = lead.get(reverse("review-pair", args=[study.slug, pair.pk])).content.decode()
+    votes = html.partition("Labels of this pair")[2].partition("</ul>")[0].split("<li>")[1:]
+    marked = [vote for vote in votes if "simulated · rule coin toss" in vote]
+    assert len(votes) == 2
+    assert len(marked) == 1
+    assert rule.display_name in marked[0]
 
 
 def test_viewers_read_the_review_and_change_nothing(study: Study) -> None:

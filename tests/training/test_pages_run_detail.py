@@ -140,6 +140,27 @@ def test_the_most_contradicted_examples_are_one_click_from_review(world: PageWor
     assert html.count("is-contradicted") == 1
 
 
+def test_examples_that_are_not_contradicted_stand_apart_as_the_closest_calls(world: PageWorld) -> None:
+    run, pairs = trained_run(world)
+    lowest = [(f"pair-{pair.pk}", 0.0, margin) for pair, margin in zip(pairs[:2], (-1.25, 0.0), strict=True)]
+    write_contradictions(run, *lowest, ("pair-999999", 0.0, 0.7))
+    html = page(world)
+    assert html.count("Closest calls") == 1
+    before, after = html.split("Closest calls")
+    assert f">Pair {pairs[0].pk}</a>" in before.split("margins-title")[-1]
+    assert f">Pair {pairs[1].pk}</a>" in after
+    assert "pair-999999" in after
+    write_contradictions(run, lowest[0])
+    assert "Closest calls" not in page(world)
+
+
+def test_result_is_a_list_of_keys_with_their_values(world: PageWorld) -> None:
+    trained_run(world)
+    html = page(world)
+    assert '<dt class="mono">versions.torch</dt><dd>2.13.0</dd>' in html
+    assert '<dt class="mono">loss_last</dt><dd>0.41</dd>' in html
+
+
 def test_margins_wait_for_the_end_of_the_run(world: PageWorld) -> None:
     training_run(world)
     assert "Known when the run has ended." in page(world)

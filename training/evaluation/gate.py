@@ -42,8 +42,9 @@ class Thresholds:
 class Evidence:
     """What is known of a policy; None where it is not known (yet).
 
-    `tokens` are mean lengths of held-out responses, `cut` the share of them that the length limit ended, `kl` the estimate of KL(π‖π_ref) in nats a response,
-    `chosen_log_ratio` the mean log π − log π_ref per token of the chosen responses it was trained on.
+    `tokens` are mean lengths of held-out responses, `cut` the share of them that the length limit ended, `kl`
+    the estimate of KL(π‖π_ref) in nats a response, `chosen_log_ratio` the mean log π − log π_ref per token of
+    the chosen responses it was trained on.
     """
 
     over_reference: WinRate
@@ -161,9 +162,13 @@ def _changes_something(evidence: Evidence) -> Check:
             name,
             Verdict.FAIL,
             "The adapter changes nothing: its responses are as likely under the SFT reference "
-            f"({moved:.1g} nats a token apart). Is the learning rate too low?",
+            f"({moved:.1g} nats a token apart on its own responses). Is the learning rate too low?",
         )
-    return Check(name, Verdict.PASS, f"It differs from the SFT reference by {moved:.3g} nats a token.")
+    return Check(
+        name,
+        Verdict.PASS,
+        f"It differs from the SFT reference by {moved:.3g} nats a token on its own responses.",
+    )
 
 
 def _wins(rate: WinRate, *, opponent: str, needed: float) -> Check:
@@ -198,9 +203,7 @@ def _cut(evidence: Evidence, *, most: float) -> Check:
     """Degenerate text has no end: it runs into the length limit where the reference's does not."""
     name, cut, reference = "Cut off", evidence.cut, evidence.reference_cut
     if cut is None or reference is None:
-        return Check(
-            name, Verdict.UNKNOWN, "How many are cut is known once held-out prompts have been sampled."
-        )
+        return Check(name, Verdict.UNKNOWN, "The share is known once held-out prompts have been sampled.")
     figures = f"{percent(cut)} of its responses are cut at the length limit, {percent(reference)} of the SFT"
     figures += f" reference's; {percent(most)} is the limit"
     if cut > most and cut - reference >= CUT_MORE:
@@ -213,7 +216,7 @@ def _distance(evidence: Evidence, *, most: float) -> Check:
     name, kl = "Distance", evidence.kl
     if kl is None:
         return Check(name, Verdict.UNKNOWN, "The KL is known once its held-out responses have been scored.")
-    figures = f"KL to the SFT reference is {kl:.3g} nats a response"
+    figures = f"KL to the SFT reference is {kl:.3g} nats a response, on its own responses"
     if not isfinite(kl) or kl > most:
         return Check(name, Verdict.FAIL, f"{figures}, above the limit of {most:g}: over-optimised?")
     return Check(name, Verdict.PASS, f"{figures}; {most:g} is the limit.")
@@ -223,7 +226,8 @@ def _displacement(evidence: Evidence, *, most: float) -> Check:
     name, ratio = "Displacement", evidence.chosen_log_ratio
     if ratio is None:
         return Check(name, Verdict.UNKNOWN, "Its run left no log-ratio of the chosen responses.")
-    figures = f"the chosen responses are {signed(ratio)} nats a token against the SFT reference"
+    figures = f"on its training pairs the chosen responses are {signed(ratio)} nats a token "
+    figures += "against the SFT reference"
     if not isfinite(ratio) or ratio < -most:
         return Check(
             name,

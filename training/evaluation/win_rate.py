@@ -13,7 +13,7 @@ from training.statistics import Interval, bootstrap_interval, wilson_interval
 
 RESAMPLES = 2_000
 # With fewer prompts, or with prompts that all say the same, resampling them shows too little of what may be.
-FEWEST_FOR_BOOTSTRAP = 10
+FEWEST_FOR_BOOTSTRAP = 20
 # Shares of prompts in 0 … 1 vary by at most this much (a fair coin's standard deviation).
 WIDEST_DEVIATION = 0.5
 
@@ -49,7 +49,7 @@ def win_rate(outcomes: Sequence[Outcome], *, half_width: float) -> WinRate:
 def prompt_interval(shares: tuple[float, ...]) -> Interval:
     """Return the mean share of prompts with its 95 % interval by bootstrap over prompts (Efron 1979).
 
-    Where that would claim too much (fewer than ten prompts, or all alike) it is Wilson's interval with a
+    Where that would claim too much (fewer than twenty prompts, or all alike) it is Wilson's interval with a
     prompt as one trial. Raises ValueError when `shares` is empty.
     """
     few = len(shares) < FEWEST_FOR_BOOTSTRAP

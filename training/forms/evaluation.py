@@ -75,7 +75,8 @@ class EvaluationPlanForm(forms.Form):
     )
     cut_share = number(
         label="Cut off, at most % of responses",
-        help_text="Held-out responses that the length limit ended. Fails only where they are 25 % of all more "
+        help_text="Held-out responses that the length limit ended. Fails only where they are "
+        "25 % of all more "
         "than the SFT reference's: text that has collapsed finds no end.",
         low=0,
         high=100,

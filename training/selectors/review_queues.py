@@ -1,4 +1,4 @@
-"""What waits for a lead's eye: conflicts, flags, and pairs on which the newest policy contradicts people."""
+"""What waits for a lead's eye: conflicts, flags, and pairs on which the newest policy contradicts labels."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def contradictions(rounds: Sequence[RoundRow]) -> ReviewQueue | None:
     if row is None or run is None:
         return None
     return ReviewQueue(
-        "Model against people",
-        against_people(run),
+        "Model against labels",
+        against_labels(run),
         f"preferences of round {row.round.number}'s training set whose rejected response keeps the higher "
         "implicit reward after training",
         round_number=row.round.number,
@@ -62,7 +62,7 @@ def contradictions(rounds: Sequence[RoundRow]) -> ReviewQueue | None:
     )
 
 
-def against_people(run: RunRow) -> int:
+def against_labels(run: RunRow) -> int:
     """Return the count from the run's result; where that is silent, an example on the fence counts too."""
     result = run.run.result or {}
     share = result.get("train_contradicted")

@@ -165,6 +165,18 @@ def test_responses_are_cut_too_often_only_where_the_references_are_not(cut: floa
     assert ("less than 25" in passed.sentence) == (cut > 0.5)
 
 
+@pytest.mark.parametrize(
+    ("name", "on"),
+    [
+        ("Adapter", "its own responses"),
+        ("Distance", "its own responses"),
+        ("Displacement", "its training pairs"),
+    ],
+)
+def test_every_figure_in_nats_says_on_which_texts(name: str, on: str) -> None:
+    assert f"on {on}" in check(GOOD, name).sentence
+
+
 def test_an_empty_threshold_is_not_checked() -> None:
     names = [check.name for check in gate_of(GOOD, thresholds=Thresholds(*[None] * 6)).checks]
     assert names == ["Training", "Adapter"]

@@ -65,6 +65,13 @@ def test_interval_covers_the_truth_of_a_biased_coin_about_95_times_in_100() -> N
     assert 0.90 <= hits / 300 <= 0.985
 
 
+def test_fewer_than_twenty_prompts_are_judged_by_wilsons_interval() -> None:
+    few, enough = prompt_interval((1.0, 0.0, 0.5) * 6 + (1.0,)), prompt_interval((1.0, 0.0) * 10)
+    assert (few.prompts, few.method) == (19, "wilson")
+    assert few.share == 10 / 19
+    assert (enough.prompts, enough.method) == (20, "bootstrap")
+
+
 def test_verdicts_needed_matches_the_closed_form() -> None:
     coin = [1.0, 0.0] * 50
     # s² = 0.25·100/99; n = 1.96²·s²/0.05² = 388.03.
