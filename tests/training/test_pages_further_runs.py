@@ -369,7 +369,7 @@ def test_round_that_cannot_close_keeps_its_choice(world: PageWorld) -> None:
     three_runs(world, chosen=2)
     answer = world.lead.post(world.url("rounds/1/close/"), {"policy": "1"}, follow=True)
     assert "closes by itself when the next round opens" in answer.content.decode()
-    assert world.study.rounds.get().chosen_policy.number == 2
+    assert world.study.rounds.filter(chosen_policy__number=2).exists()
 
 
 def test_page_of_an_earlier_policy_says_how_to_go_back_while_a_round_is_open(world: PageWorld) -> None:
