@@ -146,11 +146,12 @@ def test_only_new_responses_are_measured(
     assert ResponseChange.objects.filter(slot=1).count() == 1
 
 
-def test_page_stops_measuring_when_its_time_is_up_and_says_how_much_is_left(
-    world: PageWorld, reference: Policy, trained: Policy, prompts: list[Prompt]
+def test_page_measures_one_batch_stops_when_its_time_is_up_and_says_how_much_is_left(
+    reference: Policy, trained: Policy, prompts: list[Prompt], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert measure_changes(reference, trained, slot=0, seconds=-1.0) == 4
-    assert not ResponseChange.objects.exists()
+    monkeypatch.setattr("training.services.comparison.BATCH", 1)
+    assert measure_changes(reference, trained, slot=0, seconds=-1.0) == 3
+    assert ResponseChange.objects.count() == 1
 
 
 def test_finished_policy_is_measured_against_its_parent_and_the_reference(
