@@ -1,22 +1,18 @@
-"""The form of further runs, the table and curves of several runs, choosing a policy, closing a round."""
+"""The form of further runs on the labels of a round."""
 
-import json
 import re
 from urllib.parse import urlencode
 
 import pytest
-from django.db import connection
-from django.test.utils import CaptureQueriesContext
 
 from annotate.models import Verdict
 from tests.training.factories import make_round
 from tests.training.loop import fill_round, label_round
-from tests.training.page_world import RESULT, PageWorld, add_policy, add_run, page_world, write_metrics
+from tests.training.page_world import PageWorld, add_policy, page_world
 from training.forms.run import FurtherRunForm
 from training.models import Job, Policy, Round, Run
 from training.selectors import estimates
 from training.selectors.estimates import Speed
-from training.selectors.round_runs import MOST_POINTS
 from training.services.rounds import open_round, start_training
 from training.services.run_directories import absolute
 from training.views.further_runs import preview_of
@@ -236,15 +232,6 @@ def plain(html: str) -> str:
     return html.replace("&#x27;", "'")
 
 
-@pytest.mark.parametrize("policy", [{}, {"policy": "x"}, {"policy": "-1"}, {"policy": "9"}])
-def test_choice_that_names_no_policy_chooses_nothing(world: PageWorld, policy: dict[str, str]) -> None:
-    item = make_round(world.study, state=Round.State.TRAINED)
-    add_policy(world.study, run=add_run(item))
-    assert world.lead.post(world.url("rounds/1/choose/"), policy).status_code == 404
-    item.refresh_from_db()
-    assert item.chosen_policy is None
-
-
 def test_run_is_duplicated_with_its_own_settings(world: PageWorld) -> None:
     trained_round(world)
     world.lead.post(world.url("rounds/1/runs/new/"), typed(beta="0.3", loss="ipo"))
@@ -258,163 +245,3 @@ def test_round_without_a_run_says_to_train_first(world: PageWorld) -> None:
     make_round(world.study)
     answer = world.lead.get(world.url("rounds/1/runs/new/"), follow=True)
     assert "Round 1 has no run yet; train on it first." in answer.content.decode()
-
-
-def test_round_page_compares_runs_and_asks_for_a_choice(world: PageWorld) -> None:
-    item = make_round(world.study, state=Round.State.TRAINED)
-    add_policy(world.study, run=add_run(item))
-    second = add_run(item, number=2)
-    Run.objects.filter(pk=second.pk).update(config={**second.config, "loss": {"name": "ipo", "beta": 0.1}})
-    add_policy(world.study, number=2, run=second)
-    html = world.lead.get(world.url("rounds/1/")).content.decode()
-    assert "loss dpo, β 0.2, learning rate 1e-4" in html
-    assert "loss ipo, β 0.1" in html
-    assert "Choose which policy round 2 samples." in html
-    assert "Round 1 gave 2 policies: choose which one round 2 samples." in html
-    assert 'id="sweep"' in html
-    chosen = world.lead.post(world.url("rounds/1/choose/"), {"policy": "1"}, follow=True).content.decode()
-    assert "Round 2 will sample Policy 1, once you open it." in chosen
-    assert 'class="is-chosen"' in chosen
-    world.lead.post(world.url("rounds/open/"))
-    assert world.study.rounds.get(number=2).sampled_policy.number == 1
-
-
-def three_runs(world: PageWorld, *, chosen: int | None) -> list[Run]:
-    """A trained round with three runs of different accuracies, each with its policy; one may be chosen."""
-    item = make_round(world.study, state=Round.State.TRAINED)
-    runs = [add_run(item, number=number) for number in (1, 2, 3)]
-    for run, accuracy in zip(runs, (0.9, 0.987, 1.0), strict=True):
-        Run.objects.filter(pk=run.pk).update(result={**RESULT, "train_accuracy": accuracy})
-        policy = add_policy(world.study, number=run.number, run=run)
-        if run.number == chosen:
-            Round.objects.filter(pk=item.pk).update(chosen_policy=policy)
-    return runs
-
-
-def accuracy_at_home(world: PageWorld) -> str:
-    (cell,) = re.findall(
-        r'data-label="Accuracy" class="number">([^<]*)<', world.lead.get(world.url()).content.decode()
-    )
-    return str(cell)
-
-
-@pytest.mark.parametrize(("chosen", "accuracy"), [(None, "100"), (1, "90"), (2, "99")])
-def test_round_has_the_accuracy_of_the_policy_beside_it(
-    world: PageWorld, chosen: int | None, accuracy: str
-) -> None:
-    three_runs(world, chosen=chosen)
-    assert accuracy_at_home(world) == f"{accuracy}\N{NO-BREAK SPACE}%"
-
-
-def test_round_page_shows_the_chosen_run_unless_another_is_under_way(world: PageWorld) -> None:
-    runs = three_runs(world, chosen=2)
-
-    def panel() -> str:
-        html = world.lead.get(world.url("rounds/1/")).content.decode()
-        assert html.count('id="curves"') == 1
-        return html.split('id="run-title">')[1].split("</h2>")[0]
-
-    assert panel() == f'<a href="{world.url("rounds/1/runs/2/")}">Run 2</a> · chosen'
-    Job.objects.filter(run=runs[2]).update(state=Job.State.RUNNING)
-    assert panel() == f'<a href="{world.url("rounds/1/runs/3/")}">Run 3</a>'
-    assert world.lead.get(world.url("rounds/1/live/?run=2"))["HX-Refresh"] == "true"
-
-
-def test_lines_laid_over_each_other_are_told_apart_by_what_differs(world: PageWorld) -> None:
-    runs = three_runs(world, chosen=2)
-    Run.objects.filter(pk=runs[1].pk).update(config={**runs[1].config, "loss": {"name": "dpo", "beta": 0.3}})
-    legend = world.lead.get(world.url("rounds/1/")).content.decode().split('class="sweep-legend"')[1]
-    lines = [re.sub("<[^>]*>", "", line) for line in legend.split("</ul>")[0].split("<li")[1:]]
-    assert [line.partition(">")[2] for line in lines] == [
-        "Run 1 loss dpo, β 0.2, learning rate 1e-4",
-        "Run 2 · chosen β 0.3",
-        "Run 3 the same settings",
-    ]
-
-
-def test_opening_a_round_without_the_choice_leads_to_where_it_is_made(world: PageWorld) -> None:
-    item = make_round(world.study, state=Round.State.TRAINED)
-    for number in (1, 2):
-        add_policy(world.study, number=number, run=add_run(item, number=number))
-    answer = world.lead.post(world.url("rounds/open/"), follow=True)
-    assert answer.redirect_chain == [(world.url("rounds/1/"), 302)]
-    assert "Round 1 gave several policies; choose" in answer.content.decode()
-
-
-def test_round_is_closed_with_its_consequence_in_sight(world: PageWorld) -> None:
-    opened = open_round(study=world.study)
-    fill_round(opened)
-    label_round(opened, verdicts=[Verdict.A])
-    html = " ".join(world.lead.get(world.url("rounds/1/")).content.decode().split())
-    assert "3 labels that could still be given will not be" in html
-    assert "Labels that were given stay (1), and later rounds train on them." in html
-    answer = world.lead.post(world.url("rounds/1/close/"), follow=True)
-    assert answer.redirect_chain == [(world.url(), 302)]
-    assert "Round 1 is closed." in answer.content.decode()
-    assert "close-button" not in world.lead.get(world.url("rounds/1/")).content.decode()
-
-
-def test_round_can_be_closed_to_go_back_to_an_earlier_policy(world: PageWorld) -> None:
-    three_runs(world, chosen=2)
-    open_round(study=world.study)
-    html = " ".join(world.lead.get(world.url("rounds/2/")).content.decode().split())
-    assert '<option value="2" selected>Policy 2 again</option>' in html
-    assert '<option value="1">Policy 1</option>' in html
-    answer = world.lead.post(world.url("rounds/2/close/"), {"policy": "1"}, follow=True)
-    assert "round 3 can be opened when you like and samples Policy 1." in answer.content.decode()
-    assert open_round(study=world.study).sampled_policy.number == 1
-
-
-def test_round_that_cannot_close_keeps_its_choice(world: PageWorld) -> None:
-    three_runs(world, chosen=2)
-    answer = world.lead.post(world.url("rounds/1/close/"), {"policy": "1"}, follow=True)
-    assert "closes by itself when the next round opens" in answer.content.decode()
-    assert world.study.rounds.filter(chosen_policy__number=2).exists()
-
-
-def test_page_of_an_earlier_policy_says_how_to_go_back_while_a_round_is_open(world: PageWorld) -> None:
-    three_runs(world, chosen=2)
-    opened = open_round(study=world.study)
-
-    def said() -> str:
-        return " ".join(world.lead.get(world.url("policies/1/")).content.decode().split())
-
-    way = f'<a href="{world.url("rounds/2/")}#close-round">close round 2</a>'
-    assert f"Train on it or {way} first" in said()
-    Round.objects.filter(pk=opened.pk).update(state=Round.State.TRAINING)
-    assert f"Wait for its run to end, or cancel the run and {way}" in said()
-    world.lead.post(world.url("rounds/2/close/"))
-    assert "Open round 3 on Policy 1</button>" in said()
-    world.lead.post(world.url("rounds/open/"), {"policy": "1"})
-    assert world.study.rounds.get(number=3).sampled_policy.number == 1
-
-
-def test_curves_of_all_runs_come_thinned_with_first_and_last_step(world: PageWorld) -> None:
-    item = make_round(world.study, state=Round.State.TRAINING)
-    long = add_run(item, state=Job.State.RUNNING)
-    add_run(item, state=Job.State.QUEUED, number=2)
-    write_metrics(long, [{"step": step, "loss": 1 / step} for step in range(1, 5001)], tail='{"step": 50')
-    answer = json.loads(world.lead.get(world.url("rounds/1/curves/")).content)
-    first, second = answer["runs"]
-    assert answer["active"] is True
-    assert (first["steps"][0], second["steps"]) == (1, [])
-    assert first["steps"][-1] >= 4984
-    assert MOST_POINTS - 10 <= len(first["steps"]) <= MOST_POINTS + 1
-    assert first["series"]["loss"][0] == 1.0
-
-
-def test_round_page_needs_as_many_queries_with_eight_runs_as_with_two(world: PageWorld) -> None:
-    item = make_round(world.study, state=Round.State.TRAINED)
-
-    def queries() -> int:
-        world.lead.get(world.url("rounds/1/"))
-        with CaptureQueriesContext(connection) as captured:
-            world.lead.get(world.url("rounds/1/"))
-        return len(captured)
-
-    for number in range(1, 3):
-        add_policy(world.study, number=number, run=add_run(item, number=number))
-    few = queries()
-    for number in range(3, 9):
-        add_policy(world.study, number=number, run=add_run(item, number=number))
-    assert queries() == few
