@@ -17,6 +17,7 @@ from training.services.jobs import (
     fail_attempt,
     requeue_attempt,
 )
+from training.services.last_look import take_last_look
 from training.services.merging import merge_policy
 from training.services.publishing import run_and_publish
 from training.services.reference_logps import compute_reference
@@ -30,6 +31,7 @@ SERVICES: dict[str, Callable[[Claim], None]] = {
     Job.Kind.SAMPLING: sample_round,
     Job.Kind.HELDOUT: sample_heldout,
     Job.Kind.RUN: run_and_publish,
+    Job.Kind.LAST_LOOK: take_last_look,
     Job.Kind.SCORING: score_policy,
     Job.Kind.REFERENCE: compute_reference,
     Job.Kind.MERGE: merge_policy,

@@ -13,7 +13,7 @@ from training.core.run import checkpoints
 from training.core.run.config import read_config
 from training.core.run.directory import RunDirectory
 from training.core.run.files import sha256_of_file, write_json
-from training.core.run.records import read_margins, read_metrics
+from training.core.run.records import read_margins, read_metrics, read_result
 from training.core.stages import closing
 from training.core.stages import dpo as trainer
 from training.core.stages.dpo import run_dpo
@@ -51,7 +51,9 @@ PLACES = [
     pytest.param(checkpoints, "save_checkpoint", 2, True, id="after the second checkpoint"),
     pytest.param(closing, "write_margins", 1, False, id="after the last step"),
     pytest.param(closing, "write_adapter", 1, False, id="before the adapter"),
-    pytest.param(closing, "write_json", 1, False, id="before the result"),
+    pytest.param(closing, "write_json", 1, False, id="between the adapter and trained.json"),
+    pytest.param(closing, "all_looks", 1, False, id="before the last look"),
+    pytest.param(closing, "write_json", 2, False, id="before the result"),
 ]
 
 
@@ -73,6 +75,37 @@ def test_a_killed_run_goes_on_to_the_same_end(
     train(run)
     assert outcome(run) == undisturbed
     assert json.loads(run.result.read_text())["steps"] == 6
+
+
+def test_the_last_look_can_be_added_later_and_leaves_the_weights_alone(
+    run: RunDirectory, undisturbed: tuple[Any, ...]
+) -> None:
+    run_dpo(run, config=read_config(run.config), last_look=False)
+    assert run.is_trained
+    assert not run.result.exists()
+    trained = read_result(run.trained)
+    assert (trained.steps, trained.train_accuracy) == (6, None)
+    written = {path: path.stat().st_mtime_ns for path in run.adapter.iterdir()}
+
+    train(run)
+
+    assert {path: path.stat().st_mtime_ns for path in run.adapter.iterdir()} == written
+    assert outcome(run) == undisturbed
+    result = read_result(run.result)
+    assert result.train_accuracy is not None
+    assert result.adapter_sha256 == trained.adapter_sha256
+
+
+def test_weights_that_were_damaged_before_the_last_look_are_written_again(
+    run: RunDirectory, undisturbed: tuple[Any, ...]
+) -> None:
+    run_dpo(run, config=read_config(run.config), last_look=False)
+    (run.adapter / "adapter_model.safetensors").write_bytes(b"cut")
+    assert not run.is_trained
+    run_dpo(run, config=read_config(run.config), last_look=False)
+    assert run.is_trained
+    train(run)
+    assert outcome(run) == undisturbed
 
 
 @pytest.mark.parametrize("file", ["weights", "optimizer", "rng", "position"])

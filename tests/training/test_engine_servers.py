@@ -96,7 +96,7 @@ def test_engine_that_is_not_heard_from_is_not_called_ready() -> None:
     EngineServer.objects.update(heartbeat_at=timezone.now() - timedelta(minutes=2))
     overview = engine_overview()
     assert overview.state == "stopped"
-    assert "has not been heard from for 120 s" in overview.sentence
+    assert "has not been heard from for 2\N{NO-BREAK SPACE}min" in overview.sentence
 
 
 def test_overview_without_any_engine() -> None:

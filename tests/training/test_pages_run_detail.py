@@ -17,6 +17,7 @@ from tests.training.page_world import RESULT, PageWorld, add_policy, add_run, pa
 from training.models import Job, Round, Run
 from training.selectors.run_page import last_checkpoint
 from training.selectors.runs import run_alarms
+from training.services.last_look import create_last_look
 from training.services.rounds import open_round
 
 pytestmark = pytest.mark.django_db
@@ -122,6 +123,36 @@ def test_what_the_trainer_warned_of_stays_on_the_page_of_the_ended_run(world: Pa
     assert "<strong>Warning.</strong> out of the ordinary." in html
 
 
+def without_last_look(world: PageWorld, *, state: Job.State) -> Run:
+    """A run whose policy is there, and whose last look is in a state."""
+    run, _ = trained_run(world)
+    run.refresh_from_db()
+    early = {**RESULT, "train_accuracy": None, "train_margin": None}
+    Run.objects.filter(pk=run.pk).update(result=early)
+    look = create_last_look(policy=run.policy, examples=40)
+    Job.objects.filter(pk=look.pk).update(state=state, done=12)
+    return run
+
+
+def test_a_run_waits_for_its_last_look_with_progress(world: PageWorld) -> None:
+    run = without_last_look(world, state=Job.State.RUNNING)
+    html = page(world)
+    assert "Every example is looked at once more, 12 of 40; accuracy, margin" in html
+    assert "<dt>Accuracy</dt>" not in html
+    assert "Cancel the last look" in html
+    assert "Known after the last look at every example" in html
+    write_steps(run, 12, kl_per_token=0.8)
+    assert "<strong>Distance.</strong>" in page(world)
+
+
+def test_a_last_look_that_failed_can_be_taken_again(world: PageWorld) -> None:
+    without_last_look(world, state=Job.State.FAILED)
+    html = page(world)
+    assert "accuracy and margin after training are not known" in html
+    assert ">Look again</button>" in html
+    assert "The policy stays as it is" in html
+
+
 def test_the_most_contradicted_examples_are_one_click_from_review(world: PageWorld) -> None:
     run, pairs = trained_run(world)
     edit = Preference.objects.get(pair=pairs[1])
@@ -163,7 +194,7 @@ def test_result_is_a_list_of_keys_with_their_values(world: PageWorld) -> None:
 
 def test_margins_wait_for_the_end_of_the_run(world: PageWorld) -> None:
     training_run(world)
-    assert "Known when the run has ended." in page(world)
+    assert "Known after the last look at every example, which follows the last step." in page(world)
 
 
 def test_a_cancelled_run_resumes_from_its_last_whole_checkpoint(world: PageWorld) -> None:

@@ -20,7 +20,7 @@ from training.services.publishing import run_and_publish
 from training.services.reference_logps import LEFT_TO_TRAINING, create_reference_job, responses_of
 from training.services.rounds import open_round, start_training
 from training.services.run_directories import absolute
-from training.services.runs import reference_progress
+from training.services.runs import Progress, said_progress
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
 
@@ -69,13 +69,16 @@ def test_nothing_is_computed_once_training_has_begun(tmp_path: Path, monkeypatch
 
 
 def test_progress_is_what_the_trainer_says_of_the_reference(tmp_path: Path) -> None:
+    def reference(run: RunDirectory) -> Progress:
+        return said_progress(run, doing="reference")
+
     log = tmp_path / "train.log"
     run = RunDirectory(tmp_path)
-    assert reference_progress(run).done == 0
+    assert reference(run).done == 0
     log.write_text('{"message": "72 completions can be used"}\n')
-    assert reference_progress(run).done == 0
+    assert reference(run).done == 0
     log.write_text('{"message": "reference 31/72", "doing": "reference", "done": 31, "total": 72}\n')
-    assert reference_progress(run).done == 31
+    assert reference(run).done == 31
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from pytest_django import Settings
 from annotate.models import Study, Verdict
 from tests.training.factories import attempt_of, make_study
 from tests.training.loop import fill_round, label_round
+from training.core.run.directory import RunDirectory
 from training.core.run.files import damaged_file
 from training.models import Job, Policy, Round, Run
 from training.services import publishing
@@ -76,7 +77,8 @@ def trained(run: Run) -> Run:
     """A run whose trainer has finished, with nothing published."""
     from training.services.runs import execute_run, training_progress
 
-    execute_run(claim_of(run), directory=absolute(run.directory), progress=training_progress)
+    directory = absolute(run.directory)
+    execute_run(claim_of(run), directory=directory, progress=training_progress, until_trained=True)
     return run
 
 
@@ -249,7 +251,7 @@ def test_interruption_while_publishing_leaves_one_policy_after_the_retry(
 
 def test_half_copied_adapter_is_copied_again(trained: Run) -> None:
     claim = Claim(trained.job.pk, attempt_of(trained.job).pk, 1)
-    result = json.loads((absolute(trained.directory) / "result.json").read_text())
+    result = json.loads((absolute(trained.directory) / "trained.json").read_text())
     name = publishing.served_name(trained, adapter_sha256=result["adapter_sha256"])
     partial = absolute(f"policies/{name}.tmp")
     partial.mkdir(parents=True)
@@ -266,7 +268,7 @@ def test_damaged_adapter_is_not_published(trained: Run) -> None:
     with pytest.raises(JobFailed, match="adapter is damaged"):
         publish_policy(claim, run=trained)
     assert not Policy.objects.filter(number=1).exists()
-    assert not (absolute(trained.directory) / "result.json").exists()
+    assert not RunDirectory(absolute(trained.directory)).is_trained
 
 
 def test_page_is_told_what_the_trainer_says_it_is_doing(long_run: Run) -> None:

@@ -41,7 +41,7 @@ def main() -> int:
     run = RunDirectory(arguments.run_dir.resolve())
     try:
         with _held(run):
-            return _attempt(run)
+            return _attempt(run, last_look=not arguments.until_trained)
     except NotADirectoryError:
         return _fail(f"{run.path} is not a folder; give a run directory with config.json and examples.jsonl")
     except (TrainingError, OSError) as error:
@@ -55,7 +55,7 @@ def _arguments() -> argparse.Namespace:
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="%(prog)s RUN_DIR\n       %(prog)s --example DIR [--base-model MODEL]",
+        usage="%(prog)s [--until-trained] RUN_DIR\n       %(prog)s --example DIR [--base-model MODEL]",
     )
     parser.add_argument(
         "run_dir",
@@ -63,6 +63,12 @@ def _arguments() -> argparse.Namespace:
         type=Path,
         nargs="?",
         help="the folder with config.json and examples.jsonl",
+    )
+    parser.add_argument(
+        "--until-trained",
+        action="store_true",
+        help="stage dpo: end when the adapter or model is written, with trained.json; the same command "
+        "without this adds the last look at every example, and result.json",
     )
     parser.add_argument(
         "--example", metavar="DIR", type=Path, help="write a small run directory to start from"
@@ -100,7 +106,7 @@ def _held(run: RunDirectory) -> Iterator[None]:
         yield
 
 
-def _attempt(run: RunDirectory) -> int:
+def _attempt(run: RunDirectory, *, last_look: bool) -> int:
     first = rank_of_environment() == 0
     if first:
         run.error.unlink(missing_ok=True)
@@ -108,8 +114,8 @@ def _attempt(run: RunDirectory) -> int:
         config = read_config(run.config)
         if run.result.exists():
             _say_finished(run, first=first)
-        else:
-            _stage(run, config=config)
+        elif last_look or not run.is_trained:
+            _stage(run, config=config, last_look=last_look)
     except Exception as error:  # noqa: BLE001 - the edge of the process: whatever happened becomes a cause
         if not isinstance(error, TrainingError) and _code(error) == FAILED:
             traceback.print_exc()
@@ -126,18 +132,18 @@ def _say_finished(run: RunDirectory, *, first: bool) -> None:
         print(f"{run.path} is finished; remove result.json to have its last part done again")
 
 
-def _stage(run: RunDirectory, *, config: RunConfig) -> None:
+def _stage(run: RunDirectory, *, config: RunConfig, last_look: bool) -> None:
     # Imported here so that --help and a refused configuration need no torch.
     from training.core.distributed import join_ranks, leave_ranks
 
     ranks = join_ranks()
     try:
-        _run_stage(run, config=config, ranks=ranks)
+        _run_stage(run, config=config, ranks=ranks, last_look=last_look)
     finally:
         leave_ranks()
 
 
-def _run_stage(run: RunDirectory, *, config: RunConfig, ranks: "Ranks") -> None:
+def _run_stage(run: RunDirectory, *, config: RunConfig, ranks: "Ranks", last_look: bool) -> None:
     match config.stage:
         case "score":
             from training.core.stages.score import run_score
@@ -150,7 +156,7 @@ def _run_stage(run: RunDirectory, *, config: RunConfig, ranks: "Ranks") -> None:
         case _:
             from training.core.stages.dpo import run_dpo
 
-            run_dpo(run, config=config, ranks=ranks)
+            run_dpo(run, config=config, ranks=ranks, last_look=last_look)
 
 
 def _code(error: Exception) -> int:

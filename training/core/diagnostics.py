@@ -4,7 +4,7 @@ A `Look` is one example under the policy as it is: pairs have both sides, unpair
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -100,14 +100,15 @@ class Course:
     """What the warnings look at: all examples before the first step and after the last, and the first loss.
 
     `margin_before`, `chosen_before` and `rejected_before` (h per token, None without a reference) are of
-    before the first step; `loss_worst` is the highest mean of some steps in a row, None when there were too
-    few; `first_loss_expected` is what the first step's loss must be when nothing has been trained yet.
+    before the first step; `after` is None where nobody has looked since the last; `loss_worst` is the highest
+    mean of some steps in a row, None when there were too few; `first_loss_expected` is what the first step's
+    loss must be when nothing has been trained yet.
     """
 
     margin_before: float
     chosen_before: float | None
     rejected_before: float | None
-    after: Figures
+    after: Figures | None
     pairs: int
     loss_first: float
     loss_worst: float | None
@@ -121,15 +122,23 @@ def warnings_of(course: Course) -> tuple[str, ...]:
         sentence
         for sentence in (
             diverged(first=course.loss_first, now=course.loss_worst),
-            _unchanged(course),
-            _displacement(course),
-            _length(course),
-            _far(course),
+            *(_after(course, after=course.after) if course.after else ()),
             _first_loss(course),
             _truncated(course),
         )
         if sentence
     )
+
+
+def _after(course: Course, *, after: Figures) -> Iterator[str]:
+    """What the examples tell under the trained policy."""
+    chosen = _difference(after.log_ratio_per_token_chosen, course.chosen_before)
+    rejected = _difference(after.log_ratio_per_token_rejected, course.rejected_before)
+    if chosen is not None and rejected is not None:
+        yield unchanged(chosen=chosen, rejected=rejected)
+    yield displaced(margin=_difference(after.rewards_margins, course.margin_before), chosen=chosen)
+    yield follows_length(after.length_margin_correlation, pairs=course.pairs)
+    yield far(after.kl_per_token)
 
 
 def worst_loss(losses: Sequence[float]) -> float | None:
@@ -148,14 +157,6 @@ def diverged(*, first: float, now: float | None) -> str:
     )
 
 
-def _unchanged(course: Course) -> str:
-    chosen = _difference(course.after.log_ratio_per_token_chosen, course.chosen_before)
-    rejected = _difference(course.after.log_ratio_per_token_rejected, course.rejected_before)
-    if chosen is None or rejected is None:
-        return ""
-    return unchanged(chosen=chosen, rejected=rejected)
-
-
 def unchanged(*, chosen: float, rejected: float) -> str:
     """What training that moves nothing is told with, or nothing; changes of h in nats per token."""
     if max(abs(chosen), abs(rejected)) >= UNCHANGED:
@@ -164,13 +165,6 @@ def unchanged(*, chosen: float, rejected: float) -> str:
         "no change: the policy says its training texts as it did before "
         f"({chosen:+.1e} and {rejected:+.1e} nats a token); "
         "the learning rate is too low, or the run too short"
-    )
-
-
-def _displacement(course: Course) -> str:
-    return displaced(
-        margin=_difference(course.after.rewards_margins, course.margin_before),
-        chosen=_difference(course.after.log_ratio_per_token_chosen, course.chosen_before),
     )
 
 
@@ -185,10 +179,6 @@ def displaced(*, margin: float | None, chosen: float | None) -> str:
     )
 
 
-def _length(course: Course) -> str:
-    return follows_length(course.after.length_margin_correlation, pairs=course.pairs)
-
-
 def follows_length(correlation: float | None, *, pairs: int) -> str:
     """What a margin that follows the difference in length is told with, or nothing."""
     if correlation is None or pairs < LENGTH_PAIRS or abs(correlation) < LENGTH_CORRELATION:
@@ -200,10 +190,6 @@ def follows_length(correlation: float | None, *, pairs: int) -> str:
         f"have learned to be {wanted}; compare the length of its samples, or use a loss per token "
         "(dpo_norm, simpo)"
     )
-
-
-def _far(course: Course) -> str:
-    return far(course.after.kl_per_token)
 
 
 def far(distance: float | None) -> str:

@@ -65,6 +65,7 @@ What it writes into the directory:
   adapter/         PEFT safetensors, model card, probe.json, manifest.json with hashes
   model/           instead of adapter/ in stage sft and with "trainable": "full": a base folder
   scores.jsonl     stage score: id, index, tokens, policy_logp, reference_logp (summed, in nats)
+  trained.json     what is known when adapter/ or model/ is written, before the last look at every example
   result.json      final figures and warnings, written last: without it the run is unfinished
   error.json       why the last attempt ended, if it did not finish
 

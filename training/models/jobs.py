@@ -17,6 +17,7 @@ class Job(models.Model):
         SAMPLING = "sampling", "Sampling"
         HELDOUT = "heldout", "Held-out sampling"
         RUN = "run", "Training run"
+        LAST_LOOK = "last_look", "Last look"
         SCORING = "scoring", "Scoring"
         REFERENCE = "reference", "Reference"
         MERGE = "merge", "Merging"

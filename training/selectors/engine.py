@@ -6,6 +6,7 @@ from datetime import timedelta
 from django.utils import timezone
 
 from training.models import EngineServer
+from training.templatetags.figures import duration
 
 # The manager reports every five seconds, `reconcile` asks other servers every fifteen.
 SILENCE = timedelta(seconds=40)
@@ -49,6 +50,9 @@ def sentence_of(server: EngineServer) -> str:
 
 def silence_of(server: EngineServer) -> str:
     if server.heartbeat_at is None:
-        return "The engine has not been heard from; `make run` or `manage.py run_engine` starts it."
+        return "The engine has not been heard from; make run or manage.py run_engine starts it."
     seconds = (timezone.now() - server.heartbeat_at).total_seconds()
-    return f"The engine has not been heard from for {seconds:.0f} s; it is started again if `make run` is up."
+    return (
+        f"The engine has not been heard from for {duration(seconds)}; "
+        "it starts again by itself while make run is up."
+    )

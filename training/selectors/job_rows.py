@@ -22,6 +22,7 @@ CONSEQUENCES = {
     Job.Kind.SAMPLING: "Pairs that exist stay and can be labelled; no more are made until you retry.",
     Job.Kind.HELDOUT: "Responses that exist stay; the comparison lacks the rest until you retry.",
     Job.Kind.RUN: "No policy comes of this run. Labels and settings stay; the run can be started again.",
+    Job.Kind.LAST_LOOK: "The policy stays; its accuracy and margins stay unknown until you retry.",
     Job.Kind.SCORING: "The comparison lacks implicit rewards until you retry.",
     Job.Kind.REFERENCE: "Nothing is lost: training computes the rest itself, and takes that much longer.",
     Job.Kind.SFT: "The study keeps the base model it has; the run can be started again.",
@@ -71,6 +72,10 @@ class JobRow:
     @property
     def is_run(self) -> bool:
         return self.kind == Job.Kind.RUN
+
+    @property
+    def is_last_look(self) -> bool:
+        return self.kind == Job.Kind.LAST_LOOK
 
     @property
     def is_active(self) -> bool:
@@ -165,6 +170,8 @@ def job_title(job: Job) -> str:
             return f"Training in round {job.run.round.number}, run {job.run.number}"
         case Job.Kind.SFT if job.demonstration_run:
             return f"Learning from {job.demonstration_run.examples:,} demonstrations"
+        case Job.Kind.LAST_LOOK if job.policy:
+            return f"Last look of {in_a_sentence(job.policy)} at its training pairs"
         case Job.Kind.SCORING if job.policy:
             return f"Scoring {in_a_sentence(job.policy)}"
         case Job.Kind.REFERENCE if job.round:

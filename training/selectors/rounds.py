@@ -12,16 +12,26 @@ from training.selectors.label_counts import LabelCounts, counted_labels
 
 @dataclass(frozen=True)
 class RunRow:
-    """One run as a line of a list: where it stands and what it reached."""
+    """One run as a line of a list: where it stands and what it reached.
+
+    Accuracy and margin are known after the last look at its examples, which follows when its policy is there.
+    """
 
     run: Run
     job: JobRow | None
+    last_look: JobRow | None
     accuracy: float | None
     margin: float | None
 
     @property
     def policy(self) -> Policy | None:
         return self.run.policy
+
+    @property
+    def open_job(self) -> JobRow | None:
+        """Return the last look while there is something to wait for or to do about it, else the run's job."""
+        look = self.last_look
+        return look if look is not None and not look.is_done else self.job
 
 
 @dataclass(frozen=True)
@@ -114,6 +124,7 @@ def run_row(run: Run, *, jobs: Iterable[JobRow]) -> RunRow:
     return RunRow(
         run=run,
         job=next((job for job in jobs if job.run_id == run.pk), None),
+        last_look=next((job for job in jobs if job.is_last_look and job.policy_id == run.policy_id), None),
         accuracy=result.get("train_accuracy"),
         margin=result.get("train_margin"),
     )

@@ -32,7 +32,7 @@ class RunPage:
 
     @property
     def job(self) -> JobRow | None:
-        return self.run.job
+        return self.run.open_job
 
     @property
     def can_duplicate(self) -> bool:
@@ -52,7 +52,7 @@ def run_page(run: Run) -> RunPage:
         contradicted=most_contradicted(run),
         resumes_from=last_checkpoint(run),
         others=list(run.round.runs.exclude(pk=run.pk).only("number").order_by("number")),
-        poll_seconds=POLL_SECONDS if row.job and row.job.is_active else None,
+        poll_seconds=POLL_SECONDS if row.open_job and row.open_job.is_active else None,
     )
 
 

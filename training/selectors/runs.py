@@ -61,9 +61,15 @@ def run_details(run: Run) -> RunDetails:
 
 
 def run_alarms(run: Run) -> list[Alarm]:
-    """Return what the trainer warned of at the run's end, before it what its latest steps warn of."""
-    if run.result:
-        return [alarm(text) for text in run.result.get("warnings", [])]
+    """Return what the trainer warned of at the end; before the last look, what the latest steps warn of."""
+    ended = [alarm(text) for text in (run.result or {}).get("warnings", [])]
+    if run.result and run.result.get("train_margin") is not None:
+        return ended
+    named = {one.name for one in ended}
+    return ended + [one for one in _step_alarms(run) if one.name not in named]
+
+
+def _step_alarms(run: Run) -> list[Alarm]:
     steps = latest_steps(run)
     if not steps:
         return []

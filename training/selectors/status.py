@@ -12,6 +12,7 @@ from annotate.models import Membership, Role, User
 from dpo_studio.processes.status import ProcessState, process_states
 from training.models import EngineServer
 from training.selectors.engine import EngineOverview, engine_overview
+from training.templatetags.figures import duration
 
 # The managed engine writes a heartbeat every few seconds.
 ENGINE_SILENT_AFTER = timedelta(seconds=20)
@@ -116,7 +117,7 @@ def trouble(processes: list[ProcessLine], *, engine: EngineOverview, now: dateti
     down = [line for line in processes if not line.is_up]
     sentences += [f"{line.name.capitalize()} is down: it {line.says}." for line in down]
     return sentences + [
-        f"Engine silent: {server.url} has not been heard from for {round((now - heard).total_seconds())} s."
+        f"Engine silent: {server.url} has not been heard from for {duration((now - heard).total_seconds())}."
         for server, heard in silent_servers(engine, now=now)
     ]
 

@@ -22,6 +22,7 @@ QUEUE_OF_KIND = {
     Job.Kind.SAMPLING: "sampling",
     Job.Kind.HELDOUT: "sampling",
     Job.Kind.RUN: "training",
+    Job.Kind.LAST_LOOK: "training",
     Job.Kind.SCORING: "training",
     Job.Kind.REFERENCE: "training",
     Job.Kind.MERGE: "training",

@@ -15,6 +15,7 @@ from training.core.run.files import damaged_file, fsync_file, fsync_folder
 from training.core.run.records import RunResult
 from training.models import Job, Policy, Recipe, Round, Run
 from training.services.jobs import Claim, JobFailed, finish_attempt, heartbeat, hold_round
+from training.services.last_look import create_last_look
 from training.services.notices import refresh_queue_notice
 from training.services.prequential import judge_by_new_labels, record_prequential_test
 from training.services.rounds import create_heldout_job
@@ -31,7 +32,8 @@ def run_and_publish(claim: Claim) -> None:
     )
     if job.run is None:
         raise JobFailed("The run of this job is gone; start the training again.")
-    execute_run(claim, directory=absolute(job.run.directory), progress=training_progress)
+    directory = absolute(job.run.directory)
+    execute_run(claim, directory=directory, progress=training_progress, until_trained=True)
     heartbeat(claim, message="Publishing the policy")
     publish_policy(claim, run=job.run)
 
@@ -53,6 +55,7 @@ def publish_policy(claim: Claim, *, run: Run) -> Policy:
         Recipe.objects.filter(study=run.round.study, base_sha256="").update(base_sha256=result.base_sha256)
         record_prequential_test(run, labels=new_labels)
         create_heldout_job(policy=policy)
+        create_last_look(policy=policy, examples=result.used)
         refresh_queue_notice(run.round.study)
         record_audit(
             study=run.round.study,
@@ -80,15 +83,15 @@ def parent_of(run: Run) -> Policy:
 
 
 def _checked_result(directory: RunDirectory) -> dict[str, object]:
-    """Return result.json, after comparing the adapter's files with their hashes."""
+    """Return trained.json, after comparing the adapter's files with their hashes."""
     damaged = damaged_file(directory.adapter)
     if damaged is not None:
-        # Without its result the run counts as unfinished, and the retry goes on from its last checkpoint.
+        # The retry goes on from its last checkpoint, unless a result says that the run has ended.
         directory.result.unlink(missing_ok=True)
         raise JobFailed(
             f"The trained adapter is damaged ({damaged}); check the disk, then retry: it is trained again."
         )
-    result: dict[str, object] = json.loads(directory.result.read_text(encoding="utf-8"))
+    result: dict[str, object] = json.loads(directory.trained.read_text(encoding="utf-8"))
     return result
 
 

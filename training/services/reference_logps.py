@@ -13,7 +13,7 @@ from training.core.run.directory import RunDirectory, write_run_directory
 from training.models import Job, Policy, Round, SampledResponse
 from training.services.jobs import Claim, JobFailed, MadeWay, create_job, finish_attempt, heartbeat
 from training.services.run_directories import absolute, scoring_config
-from training.services.runs import Progress, execute_run, reference_progress
+from training.services.runs import Progress, execute_run, said_progress
 from training.services.scoring import score_examples
 
 LEFT_TO_TRAINING = "The rest is left to training"
@@ -51,7 +51,7 @@ def compute_reference(claim: Claim) -> None:
         # People wait for a run, and nobody for this; what the ledger has it keeps.
         if Job.objects.filter(kind__in=(Job.Kind.RUN, Job.Kind.SFT), state=Job.State.QUEUED).exists():
             raise MadeWay
-        return reference_progress(run)
+        return said_progress(run, doing="reference")
 
     try:
         if not _collects(item):

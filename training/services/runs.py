@@ -25,6 +25,8 @@ from training.parent_death import WISH_VARIABLE
 from training.services.jobs import Claim, JobFailed, heartbeat
 
 TRAINER = "training.core"
+# Sampling, for which people wait, goes first where both want the processor.
+POLITELY = ("nice", "-n", "10")
 LOG_FILE = "train.log"
 POLL_SECONDS = 1.0
 SECONDS_TO_STOP = 10
@@ -51,27 +53,35 @@ def execute_run(
     directory: Path,
     progress: Callable[[RunDirectory], Progress],
     module: str = TRAINER,
+    until_trained: bool = False,
+    is_polite: bool = False,
 ) -> None:
-    """Run `training.core`, or another `module` of it, on a run directory to its end, unless it has a result.
+    """Run `training.core`, or another `module` of it, on a run directory to its end, unless it is there.
 
+    The end is the result, or with `until_trained` the weights. A polite run leaves the processor to others.
     Raises JobFailed with the trainer's own cause, JobCancelled or AttemptSuperseded; in each case the trainer
     has ended before.
     """
     run = RunDirectory(directory)
-    if run.result.exists():
+    if _has_ended(run, until_trained=until_trained):
         return
     run.error.unlink(missing_ok=True)
     with accelerator_lock(claim) as lock, (directory / LOG_FILE).open("ab") as log:
         earlier_attempts = log.tell()
-        trainer = _start(directory, module=module, lock=lock, log=log)
+        arguments = [module, *(["--until-trained"] if until_trained else []), str(directory)]
+        trainer = _start(arguments, is_polite=is_polite, lock=lock, log=log)
         try:
             while _still_running(trainer):
                 now = progress(run)
                 heartbeat(claim, done=now.done, total=now.total, message=doing_now(run))
         finally:
             _stop(trainer)
-    if trainer.returncode != 0 or not run.result.exists():
+    if trainer.returncode != 0 or not _has_ended(run, until_trained=until_trained):
         raise JobFailed(cause_of_failure(run, returncode=trainer.returncode, since=earlier_attempts))
+
+
+def _has_ended(run: RunDirectory, *, until_trained: bool) -> bool:
+    return run.result.exists() or (until_trained and run.is_trained)
 
 
 @contextmanager
@@ -104,12 +114,18 @@ def _try_lock(lock: IO[str]) -> bool:
     return True
 
 
-def _start(directory: Path, *, module: str, lock: IO[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+def _start(
+    arguments: list[str], *, is_polite: bool, lock: IO[str], log: IO[bytes]
+) -> subprocess.Popen[bytes]:
+    """Start the module that the first argument names, with the others."""
     # What a launcher spreads over processes is training alone.
-    launcher = (shlex.split(settings.TRAIN_LAUNCHER) if module == TRAINER else []) or [sys.executable]
+    spread = arguments[0] == TRAINER
+    launcher = (shlex.split(settings.TRAIN_LAUNCHER) if spread else []) or [sys.executable]
+    if is_polite:
+        launcher = [*POLITELY, *launcher]
     return subprocess.Popen(
         # A launcher such as torchrun does not end with this process by itself; its trainers end with it.
-        [sys.executable, "-m", "training.core.process", *launcher, "-m", module, str(directory)],
+        [sys.executable, "-m", "training.core.process", *launcher, "-m", *arguments],
         cwd=settings.BASE_DIR,
         env=TRAINER_DEFAULTS | os.environ | {WISH_VARIABLE: "1", "PYTHONUNBUFFERED": "1"},
         stdin=subprocess.DEVNULL,
@@ -201,10 +217,10 @@ def doing_now(run: RunDirectory) -> str:
     return str(said.get("message", "")) if "done" in said else ""
 
 
-def reference_progress(run: RunDirectory) -> Progress:
-    """Return how many completions the trainer says to have the reference's log-probs of."""
+def said_progress(run: RunDirectory, *, doing: str) -> Progress:
+    """Return how far the trainer says to be with what it calls `doing`; 0 while it does something else."""
     said = _said(run)
-    return Progress(done=int(said.get("done", 0)) if said.get("doing") == "reference" else 0)
+    return Progress(done=int(said.get("done", 0)) if said.get("doing") == doing else 0)
 
 
 def _said(run: RunDirectory) -> dict[str, Any]:

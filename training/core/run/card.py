@@ -34,8 +34,8 @@ tokenizer = AutoTokenizer.from_pretrained("PATH_OF_THIS_FOLDER")
 model of further training."""
 
 
-def preference_card(config: RunConfig, *, result: RunResult) -> str:
-    """README.md of adapter/ or model/ after training on preferences."""
+def preference_card(config: RunConfig, *, result: RunResult, lately: Mapping[str, float]) -> str:
+    """README.md of adapter/ or model/ after training on preferences; `lately` is of its last epoch."""
     lora = config.trainable == "lora"
     use = ADAPTER_USE.format(base_model=config.base_model, rank=config.lora.r) if lora else MODEL_USE
     return f"""---
@@ -45,9 +45,9 @@ tags: [{"dpo, lora" if lora else "dpo"}]
 ---
 # {"LoRA adapter" if lora else "Model"} trained on preferences ({config.loss.name})
 
-{_table(_rows(config, result=result))}
-The figures are of the implicit reward on the data trained on; they are no measure of quality. Judge the
-model by what people prefer on prompts that it has not seen.
+{_table(_rows(config, result=result, lately=lately))}
+The figures of training are of the implicit reward; they are no measure of quality. Judge the model by what
+people prefer on prompts that it has not seen.
 {_warnings(result)}
 ## Loading it
 
@@ -57,7 +57,7 @@ model by what people prefer on prompts that it has not seen.
 """
 
 
-def _rows(config: RunConfig, *, result: RunResult) -> dict[str, str]:
+def _rows(config: RunConfig, *, result: RunResult, lately: Mapping[str, float]) -> dict[str, str]:
     optimizer, loss = config.optimizer, config.loss.as_json()
     settings = ", ".join(f"{key} {value:g}" for key, value in loss.items() if key != "name")
     rows = {
@@ -71,7 +71,7 @@ def _rows(config: RunConfig, *, result: RunResult) -> dict[str, str]:
         "Weight decay, clipping": f"{optimizer.weight_decay:g}, {optimizer.max_grad_norm:g}",
         "Longest sequence": f"{config.max_length} tokens",
         "Precision, seed": f"{config.dtype} (trained weights in float32), {config.seed}",
-        "On its training data": _figures(result),
+        "In its last epoch, before each step": _figures(lately),
         "On held-out data": _heldout(result.heldout),
         "Versions": _versions(result),
         "config.json": f"sha256 {result.config_sha256[:12]}",
@@ -160,14 +160,8 @@ def _trained(config: RunConfig) -> str:
     return f"LoRA, r {config.lora.r}, alpha {config.lora.alpha:g}, target modules {shown}"
 
 
-def _figures(result: RunResult) -> str:
-    found = {
-        "accuracy": result.train_accuracy,
-        "margin": result.train_margin,
-        "log-ratio per token of chosen": result.log_ratio_per_token_chosen,
-        "of rejected": result.log_ratio_per_token_rejected,
-    }
-    return ", ".join(f"{name} {value:.3f}" for name, value in found.items() if value is not None)
+def _figures(values: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in values.items())
 
 
 def _heldout(values: Mapping[str, Any] | None) -> str:

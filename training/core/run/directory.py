@@ -7,7 +7,7 @@ from typing import Any
 
 from training.core.errors import TrainingError
 from training.core.run.config import RunConfig
-from training.core.run.files import sha256_of_file, write_json, write_json_lines
+from training.core.run.files import damaged_file, sha256_of_file, write_json, write_json_lines
 
 Messages = tuple[dict[str, Any], ...]
 TokenIds = tuple[int, ...]
@@ -64,6 +64,10 @@ class RunDirectory:
         return self.path / "model"
 
     @property
+    def trained(self) -> Path:
+        return self.path / "trained.json"
+
+    @property
     def result(self) -> Path:
         return self.path / "result.json"
 
@@ -74,6 +78,13 @@ class RunDirectory:
     @property
     def lock(self) -> Path:
         return self.path / "lock"
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether adapter/ or model/ is there and whole; what the last look adds to it may be missing."""
+        return self.trained.exists() and any(
+            damaged_file(folder) is None for folder in (self.adapter, self.model)
+        )
 
 
 @dataclass(frozen=True)

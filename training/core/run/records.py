@@ -2,6 +2,7 @@
 torch.
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -166,12 +167,13 @@ class ScoreRecord:
 class RunResult:
     """The final figures of a run; a run directory without them is unfinished.
 
-    Stage dpo: `train_*` and the figures after them are over all used examples under the final policy,
-    `losses` of the first and the last step, `heldout` the best (or last) evaluation. Stage score:
-    `log_ratio` is the mean of log π_policy − log π_reference over the completions, an estimate of
-    KL(policy‖reference) when they were sampled from the policy. What a stage does not have is None.
-    `used` examples include those of them that were held out by prompt; `heldout_sha256` is of heldout.jsonl,
-    where there is one. `kept_step` is whose weights the result has, `steps` were taken of `planned_steps`.
+    Stage dpo: `train_*` and the figures after them are over all used examples under the final policy (None in
+    trained.json, which is written before anybody has looked), `losses` of the first and the last step,
+    `heldout` the best (or last) evaluation. Stage score: `log_ratio` is the mean of
+    log π_policy − log π_reference over the completions, an estimate of KL(policy‖reference) when they were
+    sampled from the policy. What a stage does not have is None. `used` examples include those of them that
+    were held out by prompt; `heldout_sha256` is of heldout.jsonl, where there is one. `kept_step` is whose
+    weights the result has, `steps` were taken of `planned_steps`.
     """
 
     stage: str
@@ -212,6 +214,11 @@ class RunResult:
     def from_json(cls, values: dict[str, Any]) -> "RunResult":
         """Read back result.json."""
         return cls(**{**values, "warnings": tuple(values.get("warnings", ()))})
+
+
+def read_result(path: Path) -> RunResult:
+    """Read back result.json, or trained.json."""
+    return RunResult.from_json(json.loads(path.read_text(encoding="utf-8")))
 
 
 def read_metrics(path: Path) -> Iterator[StepMetrics]:

@@ -1,6 +1,4 @@
-"""The end of a dpo run: a last look at every example, then margins.jsonl, adapter/ or model/, and
-result.json.
-"""
+"""The end of a dpo run: adapter/ or model/ with trained.json, a last look at every example, result.json."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
@@ -22,21 +20,33 @@ from training.core.run.files import (
     write_json_lines,
 )
 from training.core.run.model_folder import write_model
-from training.core.run.records import Evaluation, Figures, RunResult, read_margins, read_metrics
+from training.core.run.records import (
+    Evaluation,
+    RunResult,
+    read_margins,
+    read_metrics,
+    read_result,
+)
 from training.core.stages.evaluation import best, restore_best
 from training.core.stages.job import DpoRun, all_looks
 from training.core.versions import library_versions
 
 
-def finish(job: DpoRun, *, position: Position, evaluations: Sequence[Evaluation]) -> None:
-    """Write what a finished run leaves: margins after training, the adapter or model, and result.json
-    last.
+def finish(
+    job: DpoRun, *, position: Position, evaluations: Sequence[Evaluation], last_look: bool = True
+) -> None:
+    """Write what a finished run leaves: adapter/ or model/ and trained.json, and after the last look margins,
+    contradictions and result.json.
+
+    Without `last_look` it ends with trained.json: the weights are all that sampling from them needs.
     """
     kept, lost = _keep_best(job, position=position, evaluations=evaluations)
-    looks = all_looks(job, job.data, label="last look", where="after the last step")
     job.ranks.on_main(
-        lambda: _write(job, position=position, evaluations=evaluations, kept=kept, lost=lost, looks=looks)
+        lambda: _write_trained(job, position=position, evaluations=evaluations, kept=kept, lost=lost)
     )
+    if last_look:
+        looks = all_looks(job, job.data, label="last look", where="after the last step")
+        job.ranks.on_main(lambda: _write_last_look(job, looks=looks, lost=lost))
 
 
 def _keep_best(
@@ -50,29 +60,45 @@ def _keep_best(
     return restore_best(job, wanted=best(evaluations).step, reached=position.step)
 
 
-def _write(
+def _write_trained(
     job: DpoRun,
     *,
     position: Position,
     evaluations: Sequence[Evaluation],
     kept: int,
     lost: tuple[str, ...],
-    looks: Sequence[Look],
 ) -> None:
-    figures = figures_of(looks)
-    write_margins(job, looks=looks)
-    write_contradictions(job.run)
-    warnings = lost + warnings_of(_course(job, looks=looks, after=figures))
-    result = _result(job, position=position, figures=figures)
+    """Write the weights' folder, and trained.json last, unless both are there already."""
+    if job.run.is_trained:
+        return
     result = replace(
-        result,
-        warnings=warnings,
+        _result(job, position=position),
+        warnings=lost + warnings_of(_course(job, looks=())),
         heldout=_shown(evaluations, step=kept),
         stopped_early=position.step < job.plan.steps,
         kept_step=kept,
     )
-    result = _write_trained(job, result=result)
-    for warning in warnings:
+    result = _write_weights(job, result=result)
+    write_json(job.run.trained, value=asdict(result))
+
+
+def _write_last_look(job: DpoRun, *, looks: Sequence[Look], lost: tuple[str, ...]) -> None:
+    """Write what the last look tells, and result.json last."""
+    figures = figures_of(looks)
+    write_margins(job, looks=looks)
+    write_contradictions(job.run)
+    result = replace(
+        read_result(job.run.trained),
+        warnings=lost + warnings_of(_course(job, looks=looks)),
+        train_accuracy=figures.rewards_accuracies,
+        train_margin=figures.rewards_margins,
+        train_contradicted=figures.rewards_contradicted,
+        log_ratio_per_token_chosen=figures.log_ratio_per_token_chosen,
+        log_ratio_per_token_rejected=figures.log_ratio_per_token_rejected,
+        kl_per_token=figures.kl_per_token,
+        length_margin_correlation=figures.length_margin_correlation,
+    )
+    for warning in result.warnings:
         say(f"warning: {warning}")
     write_json(job.run.result, value=asdict(result))
     say(f"finished: {_summary(result, examples=len(looks))}")
@@ -114,7 +140,8 @@ def write_contradictions(run: RunDirectory) -> None:
     )
 
 
-def _course(job: DpoRun, *, looks: Sequence[Look], after: Figures) -> Course:
+def _course(job: DpoRun, *, looks: Sequence[Look]) -> Course:
+    """What the warnings look at; `looks` are those after the last step, none before there are any."""
     start = [record for record in read_margins(job.run.margins) if record.epoch == 0]
     chosen = [fmean(record.h_chosen) for record in start if record.h_chosen]
     rejected = [fmean(record.h_rejected) for record in start if record.h_rejected]
@@ -124,7 +151,7 @@ def _course(job: DpoRun, *, looks: Sequence[Look], after: Figures) -> Course:
         margin_before=fmean(record.margin_before for record in start),
         chosen_before=(fmean(chosen) if chosen else 0.0) if reference else None,
         rejected_before=(fmean(rejected) if rejected else 0.0) if reference else None,
-        after=after,
+        after=figures_of(looks) if looks else None,
         pairs=len(looks),
         loss_first=losses[0],
         loss_worst=worst_loss(losses),
@@ -133,7 +160,7 @@ def _course(job: DpoRun, *, looks: Sequence[Look], after: Figures) -> Course:
     )
 
 
-def _result(job: DpoRun, *, position: Position, figures: Figures) -> RunResult:
+def _result(job: DpoRun, *, position: Position) -> RunResult:
     steps = list(read_metrics(job.run.metrics))
     seen = sum(len(job.plan.batch(step)) for step in range(position.step))
     starts = [record.margin_before for record in read_margins(job.run.margins) if record.epoch == 0]
@@ -150,14 +177,7 @@ def _result(job: DpoRun, *, position: Position, figures: Figures) -> RunResult:
         config_sha256=position.config_sha256,
         versions=library_versions(),
         parent_sha256=parent_sha256(job.config),
-        train_accuracy=figures.rewards_accuracies,
-        train_margin=figures.rewards_margins,
         train_margin_before=fmean(starts),
-        train_contradicted=figures.rewards_contradicted,
-        log_ratio_per_token_chosen=figures.log_ratio_per_token_chosen,
-        log_ratio_per_token_rejected=figures.log_ratio_per_token_rejected,
-        kl_per_token=figures.kl_per_token,
-        length_margin_correlation=figures.length_margin_correlation,
         truncated_share=job.truncated_share,
         clipped_share=fmean(metrics.grad_clipped for metrics in steps),
         loss_first=steps[0].loss,
@@ -166,15 +186,26 @@ def _result(job: DpoRun, *, position: Position, figures: Figures) -> RunResult:
     )
 
 
-def _write_trained(job: DpoRun, *, result: RunResult) -> RunResult:
+def _write_weights(job: DpoRun, *, result: RunResult) -> RunResult:
     """Write adapter/ or model/; returns the result with its hash."""
-    card = preference_card(job.config, result=result)
+    card = preference_card(job.config, result=result, lately=_last_epoch(job))
     if job.config.trainable == "full":
         write_model(job.run, model=job.policy, base=job.base, card=card)
         return replace(result, model_sha256=sha256_of_model(job.run.model))
     probe = make_probe(job.policy, examples=job.data.sequences())
     write_adapter(job.run, policy=job.policy, base_model=job.config.base_model, probe=probe, card=card)
     return replace(result, adapter_sha256=sha256_of_file(job.run.adapter / ADAPTER_WEIGHTS))
+
+
+def _last_epoch(job: DpoRun) -> dict[str, float]:
+    """Accuracy and margin over the steps of the last epoch, each batch as it was before its step."""
+    steps = list(read_metrics(job.run.metrics))[-job.plan.steps_per_epoch :]
+    figures = {
+        "accuracy": [step.rewards_accuracies for step in steps],
+        "margin": [step.rewards_margins for step in steps],
+    }
+    known = {name: [value for value in values if value is not None] for name, values in figures.items()}
+    return {name: fmean(values) for name, values in known.items() if values}
 
 
 def _shown(evaluations: Sequence[Evaluation], *, step: int) -> dict[str, Any] | None:

@@ -28,16 +28,17 @@ class Reached:
     evaluations: tuple[Evaluation, ...] = ()
 
 
-def run_dpo(run: RunDirectory, *, config: RunConfig, ranks: Ranks = ALONE) -> None:
+def run_dpo(run: RunDirectory, *, config: RunConfig, ranks: Ranks = ALONE, last_look: bool = True) -> None:
     """Train the run, or go on where it was interrupted, and write adapter/ or model/, and result.json.
 
+    Without `last_look` it ends when the weights are written, with trained.json instead of result.json.
     Raises TrainingError with a cause that a person can act on, RunStoppedError when asked to stop.
     """
     for warning in config_warnings(config):
         say(f"warning: {warning}")
     job = prepare(run, config=config, ranks=ranks)
     reached = _train(job, reached=_start_or_go_on(job))
-    finish(job, position=reached.position, evaluations=reached.evaluations)
+    finish(job, position=reached.position, evaluations=reached.evaluations, last_look=last_look)
 
 
 def _start_or_go_on(job: DpoRun) -> Reached:
