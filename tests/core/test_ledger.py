@@ -17,6 +17,7 @@ from tests.core.models import made_model, made_steady_model
 from tests.core.support import plain_pair_logps, random_pair
 from training.core.data.encode import EncodedPair
 from training.core.errors import TrainingError
+from training.core.lanes import ONE, Lanes
 from training.core.logprobs.ledger import Ledger, open_ledger
 from training.core.logprobs.pairs import PairTokenLogps
 from training.core.logprobs.paths import logps_path
@@ -39,9 +40,11 @@ def opened(folder: Path, *, reference: str = "a" * 64, dtype: str = "float32") -
     return open_ledger(folder / "ledger.sqlite", reference=reference, dtype=dtype)
 
 
-def filled(model: nn.Module, *, ledger: Ledger, pairs: list[EncodedPair] = PAIRS) -> list[PairTokenLogps]:
+def filled(
+    model: nn.Module, *, ledger: Ledger, pairs: list[EncodedPair] = PAIRS, lanes: Lanes = ONE
+) -> list[PairTokenLogps]:
     shown = Progress("reference", total=len(pairs))
-    found = list(reference_logps(model, pairs=pairs, ledger=ledger, shown=shown))
+    found = list(reference_logps(model, pairs=pairs, ledger=ledger, shown=shown, lanes=lanes))
     assert shown.done == len(pairs)
     return found
 
@@ -85,6 +88,17 @@ def test_known_completions_cost_no_forward_pass(model: nn.Module, tmp_path: Path
         again = filled(model, ledger=ledger)
     assert passes == []
     assert same(first, again)
+
+
+def test_a_ledger_filled_in_two_lanes_has_the_entries_of_one(tmp_path: Path) -> None:
+    model = made_steady_model()
+    with opened(tmp_path) as ledger:
+        one = filled(model, ledger=ledger)
+    (tmp_path / "other").mkdir()
+    with opened(tmp_path / "other") as ledger, counted_passes(model) as passes:
+        two = filled(model, ledger=ledger, lanes=Lanes(2))
+    assert len(passes) > 1
+    assert same(one, two)
 
 
 def test_the_prompt_is_computed_once_for_both_completions(model: nn.Module, tmp_path: Path) -> None:

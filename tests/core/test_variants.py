@@ -15,7 +15,7 @@ from training.core.run.config import LOSS_KEYS, read_config
 from training.core.run.directory import RunDirectory
 from training.core.run.files import damaged_file, write_json, write_json_lines
 from training.core.run.records import RunResult, read_margins, read_metrics
-from training.core.run.weights import recompute_activations, trained_weights
+from training.core.run.weights import Gradients, recompute_activations, trained_weights
 from training.core.stages.dpo import run_dpo
 from training.core.stages.step import batch_backward
 
@@ -181,8 +181,9 @@ def test_small_steps_on_a_bfloat16_model_are_not_rounded_away(tmp_path: Path, ba
     assert master.dtype == torch.float32
     before = weight.detach().clone()
     for _ in range(2):
-        weight.grad = torch.full_like(weight, 0.5)
-        weights.collect_gradients()
+        gradients = Gradients(weights)
+        gradients.add_of(0.5 * weight.sum())
+        weights.add(gradients)
     assert weight.grad is None
     assert master.grad is not None
     assert torch.all(master.grad == 1.0)

@@ -17,6 +17,7 @@ from training.services import last_look
 from training.services.jobs import create_job, retry_job
 from training.services.rounds import open_round, start_training
 from training.services.run_directories import absolute
+from training.services.runs import Progress, said_progress
 
 pytestmark = [
     pytest.mark.slow,
@@ -94,7 +95,7 @@ def test_a_lost_run_directory_is_named_and_the_look_can_be_retried(published: Ru
 def test_the_look_leaves_the_processor_to_sampling(published: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
 
-    def progress(run: RunDirectory) -> last_look.Progress:
+    def progress(run: RunDirectory) -> Progress:
         for pid in Path("/proc").glob("[0-9]*"):
             try:
                 words = (pid / "cmdline").read_bytes().split(b"\0")
@@ -103,7 +104,7 @@ def test_the_look_leaves_the_processor_to_sampling(published: Run, monkeypatch: 
                 continue
             if b"training.core" in words and str(run.path).encode() in words:
                 seen.append(nice)
-        return last_look.said_progress(run, doing=last_look.DOING)
+        return said_progress(run, doing=last_look.DOING)
 
     monkeypatch.setattr(last_look, "_progress", progress)
     perform_attempt(attempt_of(look_of(published)).pk)

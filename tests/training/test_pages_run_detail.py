@@ -129,6 +129,7 @@ def without_last_look(world: PageWorld, *, state: Job.State) -> Run:
     run.refresh_from_db()
     early = {**RESULT, "train_accuracy": None, "train_margin": None}
     Run.objects.filter(pk=run.pk).update(result=early)
+    assert run.policy is not None
     look = create_last_look(policy=run.policy, examples=40)
     Job.objects.filter(pk=look.pk).update(state=state, done=12)
     return run

@@ -111,18 +111,16 @@ def group_tokens(group: Group) -> int:
     return len(prompt) + sum(len(completion) for completion in completions)
 
 
-def passes(tokens: Sequence[int], *, pairs_per_pass: int | None) -> list[slice]:
+def passes(
+    tokens: Sequence[int], *, pairs_per_pass: int | None, most: float = TOKENS_PER_PASS
+) -> list[slice]:
     """How pairs of so many tokens are divided into passes, in order.
 
-    `pairs_per_pass` to each; None: as many as fit into TOKENS_PER_PASS, one at least.
+    `pairs_per_pass` to each; None: as many as fit into `most` tokens, one at least.
     """
     starts, filled = [0], 0
     for place, count in enumerate(tokens):
-        full = (
-            filled + count > TOKENS_PER_PASS
-            if pairs_per_pass is None
-            else place - starts[-1] == pairs_per_pass
-        )
+        full = filled + count > most if pairs_per_pass is None else place - starts[-1] == pairs_per_pass
         if full and place > starts[-1]:
             starts.append(place)
             filled = 0
@@ -130,10 +128,17 @@ def passes(tokens: Sequence[int], *, pairs_per_pass: int | None) -> list[slice]:
     return [slice(start, end) for start, end in pairwise([*starts, len(tokens)]) if end > start]
 
 
-def grouped_passes(completions: Sequence[tuple[TokenIds, TokenIds]]) -> list[list[Group]]:
-    """Completions divided into passes, in order; neighbours with one prompt share it."""
+def grouped_passes(
+    completions: Sequence[tuple[TokenIds, TokenIds]], *, at_once: int = 1
+) -> list[list[Group]]:
+    """Completions divided into passes, in order; neighbours with one prompt share it.
+
+    Passes that are computed `at_once` share TOKENS_PER_PASS; what is less is divided between them, too.
+    """
     groups: list[Group] = [
         (prompt, [completion for _, completion in group])
         for prompt, group in groupby(completions, key=lambda one: one[0])
     ]
-    return [groups[part] for part in passes([group_tokens(group) for group in groups], pairs_per_pass=None)]
+    tokens = [group_tokens(group) for group in groups]
+    most = min(TOKENS_PER_PASS, sum(tokens)) / at_once
+    return [groups[part] for part in passes(tokens, pairs_per_pass=None, most=most)]

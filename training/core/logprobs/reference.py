@@ -1,12 +1,16 @@
 """The reference's log-probs, from the ledger where it knows them, computed and stored where it does not."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import chain
 from typing import Protocol
 
 from torch import Tensor, nn
 
+from training.core.lanes import ONE, Lanes
 from training.core.logprobs.ledger import Ledger
 from training.core.logprobs.pairs import (
+    Group,
     PairTokenLogps,
     PairTokens,
     grouped_passes,
@@ -18,7 +22,7 @@ from training.core.process import raise_if_stopped
 from training.core.run.directory import TokenIds
 
 # The names of the ways of computing; a change that changes the values' rounding needs another number.
-SHARED, WHOLE = "shared row 2", "whole sequence 2"
+SHARED, WHOLE = "shared row 3", "whole sequence 3"
 Completion = tuple[TokenIds, TokenIds]
 
 
@@ -29,7 +33,7 @@ class Shown(Protocol):
 
 
 def reference_logps(
-    policy: nn.Module, *, pairs: Sequence[PairTokens], ledger: Ledger, shown: Shown
+    policy: nn.Module, *, pairs: Sequence[PairTokens], ledger: Ledger, shown: Shown, lanes: Lanes = ONE
 ) -> tuple[PairTokenLogps, ...]:
     """The reference's per-token log-probs of every pair, on the CPU; `shown` advances once per pair.
 
@@ -37,7 +41,7 @@ def reference_logps(
     so that an entry computed again is the same bit for bit on the same CPU with as many threads.
     """
     every = [(pair.prompt, completion) for pair in pairs for completion in (pair.chosen, pair.rejected)]
-    values = _logps(policy, completions=every, ledger=ledger, shown=shown, share=2)
+    values = _logps(policy, completions=every, ledger=ledger, shown=shown, share=2, lanes=lanes)
     return tuple(
         PairTokenLogps(chosen=chosen, rejected=rejected)
         for chosen, rejected in zip(values[::2], values[1::2], strict=True)
@@ -45,10 +49,15 @@ def reference_logps(
 
 
 def reference_completion_logps(
-    policy: nn.Module, *, completions: Sequence[Completion], ledger: Ledger, shown: Shown
+    policy: nn.Module,
+    *,
+    completions: Sequence[Completion],
+    ledger: Ledger,
+    shown: Shown,
+    lanes: Lanes = ONE,
 ) -> tuple[Tensor, ...]:
     """`reference_logps` for single (prompt, completion); `shown` advances once per completion."""
-    return tuple(_logps(policy, completions=completions, ledger=ledger, shown=shown, share=1))
+    return tuple(_logps(policy, completions=completions, ledger=ledger, shown=shown, share=1, lanes=lanes))
 
 
 def _logps(
@@ -58,6 +67,7 @@ def _logps(
     ledger: Ledger,
     shown: Shown,
     share: int,
+    lanes: Lanes,
 ) -> list[Tensor]:
     method = SHARED if logps_path(policy).shares_prompt else WHOLE
     keys = [ledger.key(method=method, prompt=prompt, completion=own) for prompt, own in completions]
@@ -66,7 +76,7 @@ def _logps(
     missing = {key: one for key, one in zip(keys, completions, strict=True) if key not in known}
     left = len(missing)
     done = _advanced(shown, before=0, after=(len(completions) - left) // share)
-    for completion, logps in _computed(policy, completions=list(missing.values())):
+    for completion, logps in _computed(policy, completions=list(missing.values()), lanes=lanes):
         key = ledger.key(method=method, prompt=completion[0], completion=completion[1])
         ledger.write(key, logps=logps)
         known[key] = logps
@@ -81,18 +91,25 @@ def _advanced(shown: Shown, *, before: int, after: int) -> int:
     return after
 
 
-def _computed(policy: nn.Module, *, completions: Sequence[Completion]) -> Iterator[tuple[Completion, Tensor]]:
+def _computed(
+    policy: nn.Module, *, completions: Sequence[Completion], lanes: Lanes
+) -> Iterator[tuple[Completion, Tensor]]:
     """Each completion with its log-probs under the reference, float32, (n,), on the CPU.
 
     Several in a pass, and a prompt once for its completions, where neither changes a value; else one by one.
     """
     if logps_path(policy).steady:
-        every = grouped_passes(completions)
+        every = grouped_passes(completions, at_once=lanes.count)
     else:
         every = [[(prompt, [completion])] for prompt, completion in completions]
-    for groups in every:
+    for start in range(0, len(every), lanes.count):
         raise_if_stopped(where="before the first step")
+        part = every[start : start + lanes.count]
         with reference_mode(policy):
-            found = groups_token_logps(policy, groups=groups)
-        own = [(prompt, completion) for prompt, several in groups for completion in several]
-        yield from zip(own, (logps.cpu() for logps in found), strict=True)
+            found = lanes.each(partial(_pass, policy), part)
+        own = [(prompt, one) for groups in part for prompt, several in groups for one in several]
+        yield from zip(own, (logps.cpu() for logps in chain(*found)), strict=True)
+
+
+def _pass(policy: nn.Module, groups: Sequence[Group]) -> tuple[Tensor, ...]:
+    return groups_token_logps(policy, groups=groups)

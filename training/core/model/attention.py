@@ -1,8 +1,8 @@
 """Attention over rows of segments, registered with transformers as SEGMENTS: no mask, no padding.
 
 A segment's queries see its context (the prompt) and what precedes them in the segment. Queries go in blocks,
-so that no (tokens × tokens) matrix exists; the backward pass computes a block's weights again instead of
-keeping them. The query heads that share a key head are folded into one matrix product.
+so that no (tokens × tokens) matrix exists; the backward pass computes a block's weights again where they are
+too many to keep. The query heads that share a key head are folded into one matrix product.
 """
 
 from collections.abc import Iterator
@@ -21,6 +21,9 @@ from transformers.masking_utils import sdpa_mask
 SEGMENTS = "dpo_segments"
 # Queries at once: few enough for a block's weights to stay in the cache of a core.
 BLOCK = 128
+# Weights kept for the backward pass, of all heads, per token of the row: more would take more memory than a
+# third of what the layer keeps besides.
+KEPT_PER_TOKEN = 4096
 _maskless: ContextVar[bool] = ContextVar("maskless", default=False)
 _calls = 0
 
@@ -124,6 +127,8 @@ class _SegmentsAttention(torch.autograd.Function):
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, rules: _Rules) -> Tensor:
         heads, tokens, _ = query.shape
         output = query.new_empty(tokens, heads, value.shape[2])
+        kept: list[Tensor] = []
+        keep = any(ctx.needs_input_grad) and rules.cap is None and _are_few(rules.segments, heads=heads)
         for segment in rules.segments:
             keys, values = _seen(key, segment=segment), _seen(value, segment=segment)
             for block in _blocks(segment):
@@ -131,13 +136,16 @@ class _SegmentsAttention(torch.autograd.Function):
                 weights, _ = _weights(queries, keys=keys, block=block, rules=rules)
                 result = torch.bmm(weights, values[:, : block.seen])
                 output[block.rows].transpose(0, 1).copy_(result.view(heads, block.count, -1))
-        ctx.save_for_backward(query, key, value)
+                if keep:
+                    kept.append(weights)
+        ctx.save_for_backward(query, key, value, *kept)
         ctx.rules = rules
         return output
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        query, key, value = ctx.saved_tensors
+        query, key, value, *weights = ctx.saved_tensors
+        kept = iter(weights)
         query_gradient = torch.empty_like(query)
         key_gradient = torch.zeros_like(key, dtype=torch.float32, memory_format=torch.contiguous_format)
         value_gradient = torch.zeros_like(value, dtype=torch.float32, memory_format=torch.contiguous_format)
@@ -146,6 +154,7 @@ class _SegmentsAttention(torch.autograd.Function):
                 segment,
                 rules=ctx.rules,
                 tensors=(query, key, value),
+                kept=kept,
                 incoming=gradient.transpose(0, 1),
                 gradients=(query_gradient, key_gradient, value_gradient),
             )
@@ -157,11 +166,13 @@ def _segment_backward(
     *,
     rules: _Rules,
     tensors: tuple[Tensor, Tensor, Tensor],
+    kept: Iterator[Tensor],
     incoming: Tensor,
     gradients: tuple[Tensor, Tensor, Tensor],
 ) -> None:
     """Write the segment's share of the gradients; `incoming` is the output's gradient, (H, t, D).
 
+    `kept` gives the blocks' weights in order, nothing where they are to be computed again.
     With weights P = softmax(S): dV = Pᵀ·dO, dS = P ∘ (dO·Vᵀ − rowsum(P ∘ dO·Vᵀ)), dQ = dS·K, dK = dSᵀ·Q.
     """
     query, key, value = tensors
@@ -170,7 +181,9 @@ def _segment_backward(
     value_part = torch.zeros_like(values, dtype=torch.float32)
     for block in _blocks(segment):
         queries = _folded(query[:, block.rows], heads=len(key)).mul_(rules.scaling)
-        weights, damping = _weights(queries, keys=keys, block=block, rules=rules)
+        weights, damping = next(kept, None), None
+        if weights is None:
+            weights, damping = _weights(queries, keys=keys, block=block, rules=rules)
         outgoing = _folded(incoming[:, block.rows], heads=len(key))
         value_part[:, : block.seen] += torch.bmm(weights.transpose(1, 2), outgoing)
         slopes = torch.bmm(outgoing, values[:, : block.seen].transpose(1, 2))
@@ -201,6 +214,13 @@ def _blocks(segment: Segment) -> Iterator[_Block]:
         yield _Block(rows=slice(start, end), count=end - start, seen=seen)
 
 
+def _are_few(segments: tuple[Segment, ...], *, heads: int) -> bool:
+    """Whether the weights of a row's segments are few enough to be kept."""
+    tokens = sum(segment.end - segment.start for segment in segments)
+    weights = sum(block.count * block.seen for segment in segments for block in _blocks(segment))
+    return heads * weights <= KEPT_PER_TOKEN * tokens
+
+
 def _seen(tensor: Tensor, *, segment: Segment) -> Tensor:
     """The context's and the segment's own entries of (K, t, D), contiguous."""
     own = tensor[:, segment.start : segment.end]
@@ -227,7 +247,7 @@ def _weights(queries: Tensor, *, keys: Tensor, block: _Block, rules: _Rules) -> 
         damping = 1 - scores**2
         scores = scores * rules.cap
     rows = scores.view(len(queries), -1, block.count, block.seen)
-    rows[..., -block.count :] += _future(block.count, scores.dtype, scores.device)
+    rows[..., -block.count :].add_(_future(block.count, scores.dtype, scores.device))
     if rules.window is not None and block.seen > rules.window:
         places = torch.arange(block.seen, device=scores.device)
         rows.masked_fill_(places <= places[-block.count :, None] - rules.window, float("-inf"))

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 # Rows of every product. Fewer cost speed, since a product arranges the weights anew; more are wasted on a
 # short row, which is filled up to so many.
-TILE = 640
+TILE = 256
 # Numbers in the widest vector register, in bfloat16: where a token's numbers do not fill registers, those of
 # the row's last tokens are computed by other instructions.
 LANES = 32

@@ -27,14 +27,11 @@ class TrainedWeights:
         """The float32 weights, in the model's order."""
         return list(self.masters.values())
 
-    def collect_gradients(self) -> None:
-        """Add what a backward pass left on rounded weights to the gradients of their masters."""
-        for weight, master in self._rounded():
-            if weight.grad is None:
-                continue
-            gradient = weight.grad.float()
+    def add(self, gradients: "Gradients") -> None:
+        """Add gradients to those of the masters, which may keep the tensors."""
+        for name, gradient in gradients.sums.items():
+            master = self.masters[name]
             master.grad = gradient if master.grad is None else master.grad.add_(gradient)
-            weight.grad = None
 
     def publish(self) -> None:
         """Give the model the masters' values, after a step or a restored checkpoint."""
@@ -59,6 +56,26 @@ class TrainedWeights:
         for name, weight in self.model.items():
             if weight is not self.masters[name]:
                 yield weight, self.masters[name]
+
+
+class Gradients:
+    """Float32 gradients of the trained weights, by name: a sum over passes that one thread makes.
+
+    Threads that leave theirs on the weights would add them up in any order; sums of their own are added in
+    one (`TrainedWeights.add`).
+    """
+
+    def __init__(self, weights: TrainedWeights) -> None:
+        self._weights = weights.model
+        self.sums: dict[str, Tensor] = {}
+
+    def add_of(self, loss: Tensor) -> None:
+        """Add the gradient of a loss; weights that it does not depend on have none."""
+        found = torch.autograd.grad(loss, list(self._weights.values()), allow_unused=True)
+        for name, gradient in zip(self._weights, found, strict=True):
+            if gradient is not None:
+                known = self.sums.get(name)
+                self.sums[name] = gradient.float() if known is None else known.add_(gradient)
 
 
 def trained_weights(policy: nn.Module) -> TrainedWeights:

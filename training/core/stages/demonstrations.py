@@ -1,6 +1,6 @@
 """A run of stage sft in memory, and how it looks at demonstrations: with a gradient, or held out, without."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -9,13 +9,15 @@ from torch import Tensor, nn
 
 from training.core.data.encode import EncodedCompletion
 from training.core.distributed import Ranks
-from training.core.logprobs.pairs import completions_token_logps, passes
+from training.core.lanes import ONE, Lanes
+from training.core.logprobs.pairs import TOKENS_PER_PASS, completions_token_logps, passes
 from training.core.model.loading import BaseModel
 from training.core.process import raise_if_stopped
 from training.core.progress import progress
 from training.core.run.config import RunConfig
 from training.core.run.directory import Receipt, RunDirectory
-from training.core.run.weights import TrainedWeights
+from training.core.run.weights import Gradients, TrainedWeights
+from training.core.stages.preferences import looks_of_shares
 from training.core.stages.schedule import Plan
 
 LOOKS_AT_ONCE = 64
@@ -36,6 +38,7 @@ class SftRun:
     plan: Plan
     receipt: Receipt
     ranks: Ranks
+    lanes: Lanes = ONE
 
 
 @dataclass(frozen=True)
@@ -67,21 +70,20 @@ def batch_backward(job: SftRun, *, indices: Sequence[int], step: int) -> list[Le
 
 
 def _passes(job: SftRun, *, indices: Sequence[int], total: int, where: str) -> list[Learnt]:
-    found: list[Learnt] = []
-    items = [job.items[index] for index in indices]
-    tokens = [len(item.prompt) + len(item.completion) for item in items]
-    for part in passes(tokens, pairs_per_pass=job.config.optimizer.pairs_per_pass):
-        raise_if_stopped(where=where)
-        found += _pass(job, group=items[part], total=total)
-    return found
-
-
-def _pass(job: SftRun, *, group: Sequence[EncodedCompletion], total: int) -> list[Learnt]:
     """Add the gradient of some demonstrations' −Σ log π / total to the weights."""
-    logps, learnt = _look(job, group=group)
-    torch.autograd.backward(-torch.cat(logps).sum() / total)
-    job.weights.collect_gradients()
-    return learnt
+    items = [job.items[index] for index in indices]
+
+    def of_share(places: Sequence[int]) -> tuple[list[Learnt], Gradients]:
+        gradients = Gradients(job.weights)
+        found: list[Learnt] = []
+        for group in _groups(job, items=[items[place] for place in places], where=where):
+            logps, learnt = _look(job, group=group)
+            gradients.add_of(-torch.cat(logps).sum() / total)
+            found += learnt
+        return found, gradients
+
+    shares = job.lanes.shares([_tokens(item) for item in items])
+    return looks_of_shares(job.lanes.each(of_share, shares), shares=shares, weights=job.weights)
 
 
 def heldout_looks(job: SftRun, *, where: str) -> list[Learnt]:
@@ -98,14 +100,31 @@ def heldout_looks(job: SftRun, *, where: str) -> list[Learnt]:
 
 
 def _looks(job: SftRun, *, indices: Sequence[int], where: str) -> list[Learnt]:
-    found: list[Learnt] = []
     items = [job.heldout[index] for index in indices]
-    tokens = [len(item.prompt) + len(item.completion) for item in items]
-    for part in passes(tokens, pairs_per_pass=job.config.optimizer.pairs_per_pass):
+
+    def of_share(places: Sequence[int]) -> tuple[list[Learnt], None]:
+        groups = _groups(job, items=[items[place] for place in places], where=where)
+        return [one for group in groups for one in _look(job, group=group)[1]], None
+
+    shares = job.lanes.shares([_tokens(item) for item in items])
+    with torch.no_grad():
+        return looks_of_shares(job.lanes.each(of_share, shares), shares=shares, weights=None)
+
+
+def _groups(
+    job: SftRun, *, items: Sequence[EncodedCompletion], where: str
+) -> Iterator[Sequence[EncodedCompletion]]:
+    """One lane's demonstrations, pass by pass; a request to stop is answered before each."""
+    settings = job.config.optimizer
+    tokens = [_tokens(item) for item in items]
+    most = TOKENS_PER_PASS / job.lanes.count
+    for part in passes(tokens, pairs_per_pass=settings.pairs_per_pass, most=most):
         raise_if_stopped(where=where)
-        with torch.no_grad():
-            found += _look(job, group=items[part])[1]
-    return found
+        yield items[part]
+
+
+def _tokens(item: EncodedCompletion) -> int:
+    return len(item.prompt) + len(item.completion)
 
 
 def _look(job: SftRun, *, group: Sequence[EncodedCompletion]) -> tuple[tuple[Tensor, ...], list[Learnt]]:

@@ -2,13 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from training.core.data.encode import EncodedPair
 from training.core.diagnostics import Look, SideLook
-from training.core.logprobs.pairs import PairTokenLogps, group_logps, pair_tokens, passes
+from training.core.lanes import ONE, Lanes
+from training.core.logprobs.pairs import (
+    TOKENS_PER_PASS,
+    PairTokenLogps,
+    group_logps,
+    pair_tokens,
+    passes,
+)
 from training.core.losses.inputs import PairLogps
 from training.core.losses.rewards import pair_rewards
 from training.core.losses.select import preference_loss
@@ -16,7 +24,9 @@ from training.core.model.loading import reference_mode
 from training.core.process import raise_if_stopped
 from training.core.run.config import LossSettings
 from training.core.run.directory import TokenIds
-from training.core.run.weights import TrainedWeights
+from training.core.run.weights import Gradients, TrainedWeights
+
+Seen = TypeVar("Seen")
 
 
 @dataclass(frozen=True)
@@ -29,6 +39,7 @@ class PreferenceData:
     policy: nn.Module
     pairs_per_pass: int | None = None
     chunk_tokens: int | None = None
+    lanes: Lanes = ONE
 
     def looks(
         self,
@@ -41,21 +52,34 @@ class PreferenceData:
     ) -> list[Look]:
         """How the given pairs look under the policy.
 
-        With `weights`, the gradient of Σ w·loss / total is added to them, pass by pass. A request to stop is
+        With `weights`, the gradient of Σ w·loss / total is added to them. A request to stop is
         answered between passes, saying `where`. `point` is KTO's alone.
         """
+
+        def of_share(places: Sequence[int]) -> tuple[list[Look], Gradients | None]:
+            gradients = None if weights is None else Gradients(weights)
+            own = [indices[place] for place in places]
+            return self._share(own, where=where, gradients=gradients, total=total), gradients
+
+        shares = self.lanes.shares([pair_tokens(self.items[index]) for index in indices])
+        return looks_of_shares(self.lanes.each(of_share, shares), shares=shares, weights=weights)
+
+    def _share(
+        self, indices: Sequence[int], *, where: str, gradients: Gradients | None, total: int
+    ) -> list[Look]:
+        """The looks at one lane's pairs, their gradient added to `gradients`."""
         found: list[Look] = []
         tokens = [pair_tokens(self.items[index]) for index in indices]
-        for part in passes(tokens, pairs_per_pass=self.pairs_per_pass):
+        most = TOKENS_PER_PASS / self.lanes.count
+        for part in passes(tokens, pairs_per_pass=self.pairs_per_pass, most=most):
             raise_if_stopped(where=where)
             group = indices[part]
-            with torch.set_grad_enabled(weights is not None):
+            with torch.set_grad_enabled(gradients is not None):
                 live = self._live(group)
                 logps = self._sums(group, live=live)
                 losses = self._weighted(group, logps=logps)
-            if weights is not None:
-                torch.autograd.backward(losses.sum() / total)
-                weights.collect_gradients()
+            if gradients is not None:
+                gradients.add_of(losses.sum() / total)
             found += self._looks(group, live=live, logps=logps, losses=losses)
         return found
 
@@ -123,6 +147,21 @@ class PreferenceData:
             tokens=len(pair.prompt) + len(pair.chosen) + len(pair.rejected),
             ranked=not pair.tie,
         )
+
+
+def looks_of_shares(
+    found: Sequence[tuple[Sequence[Seen], Gradients | None]],
+    *,
+    shares: Sequence[Sequence[int]],
+    weights: TrainedWeights | None,
+) -> list[Seen]:
+    """The looks of all lanes in the order of their places; the lanes' gradients are added in theirs."""
+    every: dict[int, Seen] = {}
+    for (looks, gradients), places in zip(found, shares, strict=True):
+        every.update(zip(places, looks, strict=True))
+        if weights is not None and gradients is not None:
+            weights.add(gradients)
+    return [every[place] for place in sorted(every)]
 
 
 def _joined(logps: PairTokenLogps) -> Tensor:

@@ -17,6 +17,7 @@ from training.core.data.encode import (
 from training.core.data.examples import EncodedExamples
 from training.core.distributed import Ranks
 from training.core.errors import TrainingError
+from training.core.lanes import open_lanes
 from training.core.logprobs.paths import logps_path
 from training.core.losses.select import uses_reference
 from training.core.model.loading import (
@@ -53,9 +54,10 @@ def prepare(run: RunDirectory, *, config: RunConfig, ranks: Ranks) -> DpoRun:
     raise_if_stopped(where="before the model was loaded")
     policy = trainable_policy(config, model=load_base(config, base=base))
     weights = trained_weights(policy)
+    lanes = open_lanes(policy)
     if not (path := logps_path(policy)).shares_prompt:
         say(f"a pair's prompt is computed twice: {path.reason}")
-    reference = reference_of(run, config=config, base=base, policy=policy, ranks=ranks)
+    reference = reference_of(run, config=config, base=base, policy=policy, ranks=ranks, lanes=lanes)
     return DpoRun(
         run=run,
         config=config,
@@ -165,6 +167,7 @@ def _data(items: tuple[Encoded, ...], *, config: RunConfig, reference: Reference
         policy=reference.policy,
         pairs_per_pass=config.optimizer.pairs_per_pass,
         chunk_tokens=config.chunk_tokens,
+        lanes=reference.lanes,
     )
 
 
@@ -183,4 +186,5 @@ def _unpaired_data(
         loss=config.loss,
         policy=reference.policy,
         chunk_tokens=config.chunk_tokens,
+        lanes=reference.lanes,
     )

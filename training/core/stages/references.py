@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from training.core.distributed import Ranks
 from training.core.errors import TrainingError
+from training.core.lanes import ONE, Lanes
 from training.core.logprobs.ledger import Ledger, open_ledger
 from training.core.logprobs.pairs import PairTokenLogps, PairTokens
 from training.core.logprobs.reference import reference_completion_logps, reference_logps
@@ -39,13 +40,14 @@ class Reference:
     sha256: str
     dtype: str
     ranks: Ranks
+    lanes: Lanes = ONE
 
     def of_pairs(self, pairs: Sequence[PairTokens]) -> tuple[PairTokenLogps, ...]:
         """Per-token log-probs of every pair, float32, on the CPU."""
         return self._of(
             pairs,
             compute=lambda items, ledger, shown: reference_logps(
-                self.policy, pairs=items, ledger=ledger, shown=shown
+                self.policy, pairs=items, ledger=ledger, shown=shown, lanes=self.lanes
             ),
         )
 
@@ -54,7 +56,7 @@ class Reference:
         return self._of(
             completions,
             compute=lambda items, ledger, shown: reference_completion_logps(
-                self.policy, completions=items, ledger=ledger, shown=shown
+                self.policy, completions=items, ledger=ledger, shown=shown, lanes=self.lanes
             ),
         )
 
@@ -74,7 +76,13 @@ class Reference:
 
 
 def reference_of(
-    run: RunDirectory, *, config: RunConfig, base: BaseModel, policy: nn.Module, ranks: Ranks
+    run: RunDirectory,
+    *,
+    config: RunConfig,
+    base: BaseModel,
+    policy: nn.Module,
+    ranks: Ranks,
+    lanes: Lanes = ONE,
 ) -> Reference:
     """The run's reference; its ledger is the configured file, or ledger.sqlite in the run directory."""
     return Reference(
@@ -83,6 +91,7 @@ def reference_of(
         sha256=base.sha256,
         dtype=config.dtype,
         ranks=ranks,
+        lanes=lanes,
     )
 
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from statistics import fmean
 
 import torch
@@ -10,7 +11,8 @@ from torch import Tensor, nn
 
 from training.core.data.encode import EncodedCompletion, encode_completions
 from training.core.distributed import ALONE, Ranks
-from training.core.logprobs.pairs import grouped_passes, groups_token_logps
+from training.core.lanes import Lanes, open_lanes
+from training.core.logprobs.pairs import Group, grouped_passes, groups_token_logps
 from training.core.model.loading import (
     BaseModel,
     encoding_rules,
@@ -30,7 +32,7 @@ from training.core.stages.references import reference_of
 from training.core.versions import library_versions
 
 # Completions between two moments at which the records are written down, on each rank.
-AT_ONCE = 8
+AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class ScoreRun:
     references: tuple[Tensor, ...]
     receipt: Receipt
     ranks: Ranks
+    lanes: Lanes
 
 
 def run_score(run: RunDirectory, *, config: RunConfig, ranks: Ranks = ALONE) -> None:
@@ -85,13 +88,16 @@ def score_completions(job: ScoreRun, *, places: Sequence[int]) -> list[ScoreReco
 
 def _policy_logps(job: ScoreRun, *, completions: Sequence[EncodedCompletion]) -> list[float]:
     """Summed log-probs of completions under the policy, in order."""
-    found: list[float] = []
-    for groups in grouped_passes([(one.prompt, one.completion) for one in completions]):
+
+    def of_pass(groups: Sequence[Group]) -> list[float]:
         raise_if_stopped(where="while scoring")
-        with torch.no_grad():
-            every = groups_token_logps(job.policy, groups=groups, chunk_tokens=job.config.chunk_tokens)
-        found += [float(logps.sum()) for logps in every]
-    return found
+        every = groups_token_logps(job.policy, groups=groups, chunk_tokens=job.config.chunk_tokens)
+        return [float(logps.sum()) for logps in every]
+
+    pairs = [(one.prompt, one.completion) for one in completions]
+    with torch.no_grad():
+        found = job.lanes.each(of_pass, grouped_passes(pairs, at_once=job.lanes.count))
+    return list(chain(*found))
 
 
 def _prepared(run: RunDirectory, *, config: RunConfig, ranks: Ranks) -> ScoreRun:
@@ -100,7 +106,8 @@ def _prepared(run: RunDirectory, *, config: RunConfig, ranks: Ranks) -> ScoreRun
     policy = load_base(config, base=base)
     if config.parent_adapter is not None:
         policy = load_policy(config, model=policy, trainable=False)
-    reference = reference_of(run, config=config, base=base, policy=policy, ranks=ranks)
+    lanes = open_lanes(policy)
+    reference = reference_of(run, config=config, base=base, policy=policy, ranks=ranks, lanes=lanes)
     return ScoreRun(
         run=run,
         config=config,
@@ -110,6 +117,7 @@ def _prepared(run: RunDirectory, *, config: RunConfig, ranks: Ranks) -> ScoreRun
         references=reference.of_completions([(item.prompt, item.completion) for item in completions]),
         receipt=receipt,
         ranks=ranks,
+        lanes=lanes,
     )
 
 

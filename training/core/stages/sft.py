@@ -14,6 +14,7 @@ import torch
 from training.core.data.encode import EncodedCompletion, encode_demonstrations
 from training.core.distributed import ALONE, Ranks
 from training.core.errors import TrainingError
+from training.core.lanes import open_lanes
 from training.core.model.loading import (
     BaseModel,
     encoding_rules,
@@ -100,6 +101,7 @@ def prepare_sft(run: RunDirectory, *, config: RunConfig, ranks: Ranks = ALONE) -
         plan=plan_of(config, pairs=len(items)),
         receipt=receipt,
         ranks=ranks,
+        lanes=open_lanes(policy),
     )
 
 

@@ -10,14 +10,15 @@ from torch import Tensor, nn
 
 from training.core.data.encode import EncodedUnpaired
 from training.core.diagnostics import Look
+from training.core.lanes import ONE, Lanes
 from training.core.logprobs.pairs import completions_token_logps
 from training.core.losses.kto import kto_loss
 from training.core.model.loading import reference_mode
 from training.core.process import raise_if_stopped
 from training.core.run.config import LossSettings
 from training.core.run.directory import TokenIds
-from training.core.run.weights import TrainedWeights
-from training.core.stages.preferences import side_look
+from training.core.run.weights import Gradients, TrainedWeights
+from training.core.stages.preferences import looks_of_shares, side_look
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class UnpairedData:
     loss: LossSettings
     policy: nn.Module
     chunk_tokens: int | None = None
+    lanes: Lanes = ONE
 
     def looks(
         self,
@@ -51,19 +53,31 @@ class UnpairedData:
     ) -> list[Look]:
         """How the given examples look under the policy, `point` being the reference point z in nats.
 
-        With `weights`, the gradient of Σ w·loss / total is added to them, example by example.
+        With `weights`, the gradient of Σ w·loss / total is added to them.
         """
+
+        def of_share(places: Sequence[int]) -> tuple[list[Look], Gradients | None]:
+            gradients = None if weights is None else Gradients(weights)
+            own = [indices[place] for place in places]
+            return self._share(own, where=where, point=point, gradients=gradients, total=total), gradients
+
+        shares = self.lanes.shares([len(self.items[index].completion) for index in indices])
+        return looks_of_shares(self.lanes.each(of_share, shares), shares=shares, weights=weights)
+
+    def _share(
+        self, indices: Sequence[int], *, where: str, point: float, gradients: Gradients | None, total: int
+    ) -> list[Look]:
+        """The looks at one lane's examples, their gradient added to `gradients`."""
         found = []
         for index in indices:
             raise_if_stopped(where=where)
             item = self.items[index]
-            with torch.set_grad_enabled(weights is not None):
+            with torch.set_grad_enabled(gradients is not None):
                 live = self._logps(item.prompt, completion=item.completion)
                 log_ratio = live.sum() - self.references[index].to(live.device).sum()
                 loss = item.weight * self._loss(log_ratio, index=index, point=point)
-            if weights is not None:
-                torch.autograd.backward(loss / total)
-                weights.collect_gradients()
+            if gradients is not None:
+                gradients.add_of(loss / total)
             found.append(
                 self._look(index, live=live, log_ratio=float(log_ratio.detach()), loss=loss, point=point)
             )
@@ -71,14 +85,15 @@ class UnpairedData:
 
     def mismatched_log_ratios(self, indices: Sequence[int], *, where: str) -> list[float]:
         """h of the given examples' mismatched completions, in nats; z is their mean, 0 at least."""
-        found = []
+
+        def log_ratio(index: int) -> float:
+            raise_if_stopped(where=where)
+            mismatch = self.mismatches[index]
+            live = self._logps(mismatch.prompt, completion=mismatch.completion)
+            return float(live.sum() - self.mismatch_references[index].to(live.device).sum())
+
         with torch.no_grad():
-            for index in indices:
-                raise_if_stopped(where=where)
-                mismatch = self.mismatches[index]
-                live = self._logps(mismatch.prompt, completion=mismatch.completion)
-                found.append(float(live.sum() - self.mismatch_references[index].to(live.device).sum()))
-        return found
+            return self.lanes.each(log_ratio, indices)
 
     def first_example(self) -> tuple[Tensor, Tensor, Tensor]:
         """The first example's per-token log-probs: the policy's, the reference's now, those stored."""
