@@ -36,10 +36,17 @@ class EvaluationPage:
         return list(reversed(self.evaluation.rows))
 
     @property
-    def placed_rows(self) -> list[tuple[PolicyEvaluation, Strength | None]]:
-        """Return the policies, the newest first, each with its strength where verdicts give it one."""
+    def placed_rows(self) -> list[tuple[PolicyEvaluation, Strength | None, int]]:
+        """Return the policies, the newest first, each with its strength where verdicts give it one.
+
+        The last is how many held-out prompts nobody has judged it on against the reference.
+        """
         placed = {row.policy: row for row in self.evaluation.strengths.rows}
-        return [(row, placed.get(row.policy.pk)) for row in self.rows]
+        prompts = self.evaluation.heldout_prompts
+        return [
+            (row, placed.get(row.policy.pk), max(0, prompts - row.over_reference.tally.prompts))
+            for row in self.rows
+        ]
 
     @property
     def unplaced(self) -> list[str]:

@@ -65,6 +65,15 @@ def test_the_page_says_whether_the_newest_policy_is_better_and_how_sure_that_is(
     assert "Bradley–Terry" in html
 
 
+def test_more_verdicts_than_there_are_prompts_left_is_said_to_be_so(world: PageWorld) -> None:
+    EvaluationPlan.objects.update_or_create(study=world.study, defaults={"half_width": 0.05})
+    judged_policy(world.study, won=lambda row: row.prompt_id % 2 == 0, pairs=20)
+    html = plain(page(world, "evaluation/"))
+    assert "10 held-out prompts left" in html
+    EvaluationPlan.objects.filter(study=world.study).update(half_width=0.5)
+    assert "held-out prompts left" not in page(world, "evaluation/")
+
+
 def asked_policy(world: PageWorld, **result: Any) -> Policy:
     """A policy whose 30 blind pairs wait for a verdict."""
     policy = trained_policy(world.study, number=1, **result)
