@@ -21,6 +21,7 @@ from training.core.run.config import read_config
 from training.core.run.directory import DpoExample, Receipt, RunDirectory
 from training.core.run.files import damaged_file, sha256_of_file
 from training.core.run.records import RunResult, read_margins, read_metrics
+from training.core.stages import dpo
 from training.core.stages.dpo import run_dpo
 from training.core.stages.job import DpoRun
 from training.core.stages.preferences import PreferenceData
@@ -247,6 +248,26 @@ def test_a_continued_adapter_keeps_the_frozen_reference(
     assert (next(read_metrics(run.metrics)).rewards_margins or 0) > 0
     assert result.train_margin is not None
     assert result.train_margin > before
+
+
+def test_weights_that_give_no_numbers_after_the_last_step_end_the_run_by_name(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = dpo._train
+
+    def spoilt(job: DpoRun, *, reached: dpo.Reached) -> dpo.Reached:
+        reached = steps(job, reached=reached)
+        with torch.no_grad():
+            for weight in job.weights.parameters:
+                weight.fill_(float("inf"))
+        job.weights.publish()
+        return reached
+
+    monkeypatch.setattr(dpo, "_train", spoilt)
+    with pytest.raises(TrainingError, match=r"infinite or no numbers; lower learning_rate"):
+        train(run)
+    assert not run.trained.exists()
+    assert not run.adapter.exists()
 
 
 def test_a_fresh_adapter_that_changes_something_is_refused(run: RunDirectory) -> None:

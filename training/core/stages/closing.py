@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from math import isfinite
 from statistics import fmean
 from typing import Any
 
 from training.core.diagnostics import Course, Look, figures_of, warnings_of, worst_loss
+from training.core.errors import TrainingError
 from training.core.model.loading import ADAPTER_WEIGHTS, parent_sha256
 from training.core.progress import say
 from training.core.run.adapter import make_probe, write_adapter
@@ -84,6 +86,7 @@ def _write_trained(
 
 def _write_last_look(job: DpoRun, *, looks: Sequence[Look], lost: tuple[str, ...]) -> None:
     """Write what the last look tells, and result.json last."""
+    _check_numbers([look.loss for look in looks], job=job)
     figures = figures_of(looks)
     write_margins(job, looks=looks)
     write_contradictions(job.run)
@@ -193,8 +196,18 @@ def _write_weights(job: DpoRun, *, result: RunResult) -> RunResult:
         write_model(job.run, model=job.policy, base=job.base, card=card)
         return replace(result, model_sha256=sha256_of_model(job.run.model))
     probe = make_probe(job.policy, examples=job.data.sequences())
+    _check_numbers(probe.policy_logps, job=job)
     write_adapter(job.run, policy=job.policy, base_model=job.config.base_model, probe=probe, card=card)
     return replace(result, adapter_sha256=sha256_of_file(job.run.adapter / ADAPTER_WEIGHTS))
+
+
+def _check_numbers(values: Sequence[float], *, job: DpoRun) -> None:
+    """Raise TrainingError when the trained weights give log-probs or losses that are no finite numbers."""
+    if not all(map(isfinite, values)):
+        raise TrainingError(
+            "after the last step the weights give log-probs that are infinite or no numbers; lower "
+            f"learning_rate ({job.config.optimizer.learning_rate:g}), then start a new run"
+        )
 
 
 def _last_epoch(job: DpoRun) -> dict[str, float]:
