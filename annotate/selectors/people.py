@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db.models import Max, QuerySet
+from django.db.models import OuterRef, QuerySet, Subquery
 from django.utils import timezone
 
 from annotate.models import Invite, Lease, Membership, Pair, Preference, Role, Study, User
@@ -48,25 +48,24 @@ class ShownInvite:
 
 def people_of(study: Study) -> list[Person]:
     """Return the members, leads first, with their figures: a fixed number of queries."""
-    members = list(Membership.objects.select_related("user").filter(study=study))
+    newest = Preference.objects.filter(annotator=OuterRef("user"), pair__study=study).order_by("-pk")
+    members = list(
+        Membership.objects.select_related("user")
+        .filter(study=study)
+        .annotate(last_label=Subquery(newest.values("updated_at")[:1]))
+    )
     figures = figures_by_annotator(study, users=[member.user_id for member in members])
     held = Lease.objects.filter(pair__study=study, pair__state=Pair.State.OPEN).values_list(
         "annotator", flat=True
     )
     holding = list(held)
-    latest = dict(
-        Preference.objects.filter(pair__study=study)
-        .order_by()
-        .values_list("annotator")
-        .annotate(last=Max("updated_at"))
-    )
     leads = [member for member in members if member.role == Role.LEAD]
     members.sort(key=lambda member: (list(Role).index(Role(member.role)), member.user.username.lower()))
     return [
         Person(
             membership=member,
             figures=figures[member.user_id],
-            last_seen=_latest(member.user.last_login, latest.get(member.user_id)),
+            last_seen=_latest(member.user.last_login, member.last_label),
             holding=holding.count(member.user_id),
             is_only_lead=leads == [member],
         )

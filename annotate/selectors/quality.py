@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
-from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery, Value
 from django.db.models.functions import Length
 
 from annotate.models import Membership, Pair, Preference, Study, User, Verdict
@@ -169,7 +169,7 @@ def batch_quality(study: Study, *, batch: int) -> BatchQuality:
         counts[row.annotator_id].add(_verdicts_of(row))
     _count_repeats(study, into=counts)
     _count_gold(study, into=counts)
-    seconds, _ = _read_latest(labels, into=counts)
+    seconds, _ = _read_latest(labels, into=counts, lengths=True)
     everybody = _Counts()
     for mine in counts.values():
         everybody.add(mine)
@@ -183,8 +183,8 @@ def batch_quality(study: Study, *, batch: int) -> BatchQuality:
 
 
 def figures_by_annotator(study: Study, *, users: Iterable[int]) -> dict[int, Figures]:
-    """Return the figures of each of these people, without agreement: six queries."""
-    counted = _counted(study, kept=kept_votes(study, column="counts"))
+    """Return the figures of each of these people, but for agreement and longer picks: six queries."""
+    counted = _counted(study, kept=kept_votes(study, column="counts"), lengths=False)
     nobody = study_agreement([])
     return {
         user: _figures(counted.counts[user], agreement=nobody, seconds=counted.seconds[user])
@@ -192,12 +192,12 @@ def figures_by_annotator(study: Study, *, users: Iterable[int]) -> dict[int, Fig
     }
 
 
-def _counted(study: Study, *, kept: KeptVotes) -> _Counted:
+def _counted(study: Study, *, kept: KeptVotes, lengths: bool = True) -> _Counted:
     counts: dict[int, _Counts] = defaultdict(_Counts)
     days = _count_verdicts(study, kept=kept, into=counts)
     _count_repeats(study, into=counts)
     _count_gold(study, into=counts)
-    seconds, sampled = _read_latest(_labels(study), into=counts)
+    seconds, sampled = _read_latest(_labels(study), into=counts, lengths=lengths)
     return _Counted(counts=counts, days=days, seconds=seconds, sampled=sampled)
 
 
@@ -259,17 +259,18 @@ def _count_gold(study: Study, *, into: dict[int, _Counts]) -> None:
 
 
 def _read_latest(
-    labels: QuerySet[Preference], *, into: dict[int, _Counts]
+    labels: QuerySet[Preference], *, into: dict[int, _Counts], lengths: bool
 ) -> tuple[dict[int, list[float]], int]:
-    """Read durations, and which response was longer, of the latest labels; returns seconds per annotator."""
+    """Read durations of the latest labels, and with `lengths`, for which the texts are read, which response
+    was longer; returns seconds per annotator.
+    """
     # The ids first: sorting must not drag the texts along.
     latest = labels.order_by("-pk").values("pk")[:LATEST_LABELS]
     rows = Preference.objects.filter(pk__in=Subquery(latest)).values_list(
         "annotator",
         "verdict",
         "duration_ms",
-        Length("pair__response_a__text"),
-        Length("pair__response_b__text"),
+        *(Length(f"pair__response_{side}__text") if lengths else Value(0) for side in "ab"),
     )
     seconds: dict[int, list[float]] = defaultdict(list)
     sampled = 0
