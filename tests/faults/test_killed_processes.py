@@ -15,7 +15,7 @@ from annotate.models import Pair, Response, Study
 from tests.support.faulty_engine import faulty_engine, slow
 from tests.support.workers import children_of, wait_until, worker
 from tests.training.factories import attempt_of, make_study
-from tests.training.test_runs import started_run
+from tests.training.loop import started_run
 from training.models import Attempt, Job, Policy, Round, Run, SampledResponse
 from training.services.jobs import request_cancel
 from training.services.processes import start_time

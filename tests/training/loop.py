@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from annotate.models import Pair, User, Verdict
-from tests.training.factories import attempt_of, label, make_response, make_user
-from training.models import Job, Round
+from tests.training.factories import attempt_of, label, make_response, make_study, make_user
+from training.models import Job, Round, Run
 from training.services.jobs import Claim, claim_attempt, finish_attempt
+from training.services.rounds import open_round, start_training
 from training.services.slots import NewResponse, Slot, Target, missing_slots, store_response
 
 
@@ -40,3 +42,20 @@ def label_round(round: Round, *, verdicts: Iterable[Verdict], annotator: User | 
     for pair, verdict in labelled:
         label(pair, annotator=annotator, verdict=verdict)
     return [pair for pair, _ in labelled]
+
+
+def started_run(model: Path, *, epochs: int = 1) -> Run:
+    """A labelled round of four pairs whose run, with the real trainer, waits for a worker."""
+    study = make_study(
+        train=4,
+        heldout=1,
+        base_model=str(model),
+        dtype="float32",
+        minimum_labels=2,
+        pairs_per_step=2,
+        epochs=epochs,
+    )
+    opened = open_round(study=study)
+    fill_round(opened)
+    label_round(opened, verdicts=[Verdict.A, Verdict.B, Verdict.A, Verdict.B])
+    return start_training(round=opened)

@@ -7,15 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from annotate.models import Verdict
-from tests.training.factories import attempt_of, make_study
-from tests.training.loop import fill_round, label_round
+from tests.training.factories import attempt_of
+from tests.training.loop import started_run
 from training.core.run.directory import RunDirectory
 from training.jobs import perform_attempt
 from training.models import Job, Run
 from training.services import last_look
 from training.services.jobs import create_job, retry_job
-from training.services.rounds import open_round, start_training
 from training.services.run_directories import absolute
 from training.services.runs import Progress, said_progress
 
@@ -29,11 +27,7 @@ pytestmark = [
 @pytest.fixture
 def published(tiny_model: Path) -> Run:
     """A run whose policy is there, and whose examples nobody has looked at since."""
-    study = make_study(train=4, base_model=str(tiny_model), dtype="float32", minimum_labels=2, epochs=1)
-    opened = open_round(study=study)
-    fill_round(opened)
-    label_round(opened, verdicts=[Verdict.A, Verdict.B, Verdict.A, Verdict.B])
-    run = start_training(round=opened)
+    run = started_run(tiny_model)
     perform_attempt(attempt_of(run.job).pk)
     run.refresh_from_db()
     return run

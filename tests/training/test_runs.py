@@ -17,9 +17,9 @@ import pytest
 from django.db import connections
 from pytest_django import Settings
 
-from annotate.models import Study, Verdict
-from tests.training.factories import attempt_of, make_study
-from tests.training.loop import fill_round, label_round
+from annotate.models import Study
+from tests.training.factories import attempt_of
+from tests.training.loop import started_run
 from training.core.run.directory import RunDirectory
 from training.core.run.files import damaged_file
 from training.models import Job, Policy, Round, Run
@@ -35,7 +35,6 @@ from training.services.jobs import (
     retry_job,
 )
 from training.services.publishing import publish_policy, run_and_publish
-from training.services.rounds import open_round, start_training
 from training.services.run_directories import absolute
 from training.services.runs import lock_name
 
@@ -44,22 +43,6 @@ pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.usefixtures("valkey"),
 ]
-
-
-def started_run(model: Path, *, epochs: int = 1) -> Run:
-    study = make_study(
-        train=4,
-        heldout=1,
-        base_model=str(model),
-        dtype="float32",
-        minimum_labels=2,
-        pairs_per_step=2,
-        epochs=epochs,
-    )
-    opened = open_round(study=study)
-    fill_round(opened)
-    label_round(opened, verdicts=[Verdict.A, Verdict.B, Verdict.A, Verdict.B])
-    return start_training(round=opened)
 
 
 @pytest.fixture

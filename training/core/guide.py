@@ -83,8 +83,8 @@ Exit codes:
   143   stopped by SIGTERM or Ctrl-C, with a checkpoint
 
 On a terminal there is a progress bar; elsewhere each line on stdout is a JSON object with a "message". On a
-CPU, OMP_NUM_THREADS sets the number of threads. With STUDIO_DIE_WITH_PARENT=1 the process ends with its
-parent.
+CPU, OMP_NUM_THREADS sets the number of threads, on which up to four passes are computed at once. With
+STUDIO_DIE_WITH_PARENT=1 the process ends with its parent.
 """
 PAIRS = (
     (

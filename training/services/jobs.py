@@ -160,6 +160,12 @@ def cancel_attempt(claim: Claim) -> None:
     _close(claim, state="cancelled")
 
 
+def make_way() -> None:
+    """Raise MadeWay when training waits: people wait for it, and nobody for what calls this."""
+    if Job.objects.filter(kind__in=(Job.Kind.RUN, Job.Kind.SFT), state=Job.State.QUEUED).exists():
+        raise MadeWay
+
+
 def requeue_attempt(claim: Claim, *, message: str) -> None:
     """Put the job back into its queue with a new attempt. Raises AttemptSuperseded."""
     now = timezone.now()

@@ -11,7 +11,7 @@ from django.db import transaction
 
 from training.core.run.directory import RunDirectory
 from training.models import Job, Policy, Run
-from training.services.jobs import Claim, JobFailed, MadeWay, create_job, finish_attempt
+from training.services.jobs import Claim, JobFailed, create_job, finish_attempt, make_way
 from training.services.run_directories import absolute
 from training.services.runs import Progress, execute_run, said_progress
 
@@ -45,7 +45,5 @@ def take_last_look(claim: Claim) -> None:
 
 
 def _progress(run: RunDirectory) -> Progress:
-    # People wait for a run, and nobody for this.
-    if Job.objects.filter(kind__in=(Job.Kind.RUN, Job.Kind.SFT), state=Job.State.QUEUED).exists():
-        raise MadeWay
+    make_way()
     return said_progress(run, doing=DOING)

@@ -11,7 +11,7 @@ from django.db.models import Q, QuerySet
 from annotate.models import Pair
 from training.core.run.directory import RunDirectory, write_run_directory
 from training.models import Job, Policy, Round, SampledResponse
-from training.services.jobs import Claim, JobFailed, MadeWay, create_job, finish_attempt, heartbeat
+from training.services.jobs import Claim, JobFailed, create_job, finish_attempt, heartbeat, make_way
 from training.services.run_directories import absolute, scoring_config
 from training.services.runs import Progress, execute_run, said_progress
 from training.services.scoring import score_examples
@@ -48,9 +48,7 @@ def compute_reference(claim: Claim) -> None:
     def progress(run: RunDirectory) -> Progress:
         if not _collects(item):
             raise LabelsFrozen
-        # People wait for a run, and nobody for this; what the ledger has it keeps.
-        if Job.objects.filter(kind__in=(Job.Kind.RUN, Job.Kind.SFT), state=Job.State.QUEUED).exists():
-            raise MadeWay
+        make_way()  # what the ledger has it keeps
         return said_progress(run, doing="reference")
 
     try:

@@ -19,7 +19,7 @@ from torch.nn import functional
 TILE = 256
 # Numbers in the widest vector register, in bfloat16: where a token's numbers do not fill registers, those of
 # the row's last tokens are computed by other instructions.
-LANES = 32
+REGISTER = 32
 
 
 def steady_product(x: Tensor, *, weight: Tensor, bias: Tensor | None, tile: int = TILE) -> Tensor:
@@ -60,7 +60,7 @@ def is_steady(model: nn.Module) -> bool:
     ]
     rotations = [2 * len(buffer) for name, buffer in model.named_buffers() if name.endswith("inv_freq")]
     return all(isinstance(module, nn.Embedding) or _is_exchanged(module) for module in matrices) and all(
-        width % LANES == 0 for width in (*rotations, *_widths(matrices))
+        width % REGISTER == 0 for width in (*rotations, *_widths(matrices))
     )
 
 
