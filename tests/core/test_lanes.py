@@ -1,17 +1,21 @@
 """Passes side by side give what they give one after the other, in the same order, every time."""
 
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from tests.core.kills import Killed, kill_at_call
 from tests.core.sft_support import write_sft_run
 from tests.core.support import example, load_job, write_run
 from training.core.errors import TrainingError
 from training.core.lanes import ONE, Lanes
+from training.core.logprobs import paths
+from training.core.logprobs.paths import logps_path
 from training.core.run.config import read_config
 from training.core.run.directory import RunDirectory
 from training.core.run.files import sha256_of_file
@@ -113,6 +117,29 @@ def test_demonstrations_in_lanes_have_the_gradient_of_one_lane(
         return gradients(job.weights)
 
     assert_alike(found(TWO, name="two"), found(ONE, name="one"))
+
+
+def test_lanes_wait_for_the_trial_that_finds_the_way_to_the_log_probs(
+    tmp_path: Path, base_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It switches the adapter off: a lane that went on meanwhile would compute the reference."""
+    run = write_sft_run(tmp_path / "run", base=base_folder, count=5)
+    policy = prepare_sft(run, config=read_config(run.config)).policy
+    tried: list[str] = []
+    found = paths._find_path
+
+    def slow(model: nn.Module) -> paths.LogpsPath:
+        tried.append(threading.current_thread().name)
+        time.sleep(0.3)
+        return found(model)
+
+    def adapter_is_on(_: int) -> bool:
+        logps_path(policy)
+        return all(weight.requires_grad for name, weight in policy.named_parameters() if "lora_" in name)
+
+    monkeypatch.setattr(paths, "_find_path", slow)
+    assert TWO.each(adapter_is_on, range(4)) == [True] * 4
+    assert len(tried) == 1
 
 
 def test_a_killed_run_in_lanes_ends_in_the_bits_of_an_undisturbed_one(

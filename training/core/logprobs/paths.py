@@ -2,6 +2,7 @@
 
 from contextlib import nullcontext
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -40,15 +41,18 @@ class LogpsPath:
 
 
 _paths: WeakKeyDictionary[nn.Module, LogpsPath] = WeakKeyDictionary()
+# The trial switches the adapter off and the attention over, for every thread: the lanes of a first pass wait.
+_trial = Lock()
 
 
 def logps_path(policy: nn.Module) -> LogpsPath:
     """The leanest way that gives the model's own log-probs on a small trial pair; remembered per model."""
     model = causal_model(policy)
-    if model not in _paths:
-        with reference_mode(policy):
-            _paths[model] = _find_path(model)
-    return _paths[model]
+    with _trial:
+        if model not in _paths:
+            with reference_mode(policy):
+                _paths[model] = _find_path(model)
+        return _paths[model]
 
 
 def row_logps(
