@@ -13,8 +13,9 @@ from annotate.models import FrozenVotes, Pair, Study
 
 @dataclass(frozen=True)
 class KeptVotes:
-    """The rows that hold."""
+    """The rows of a study that hold."""
 
+    study: Study
     rows: list[FrozenVotes]
 
     @property
@@ -24,17 +25,15 @@ class KeptVotes:
     @property
     def votes_elsewhere(self) -> Q:
         """The condition on preferences that none of the rows has."""
-        return self._elsewhere(prefix="pair__")
+        # Through the pairs, of which few are elsewhere; a join would look the pair of every vote up.
+        return Q(pair__in=Pair.objects.filter(self.pairs_elsewhere, study=self.study).values("pk"))
 
     @property
     def pairs_elsewhere(self) -> Q:
         """The condition on pairs that none of the rows is about."""
-        return self._elsewhere(prefix="")
-
-    def _elsewhere(self, *, prefix: str) -> Q:
         # What is frozen once the rows are read is none of theirs, even where they are about all frozen pairs.
-        theirs = Q(**{f"{prefix}purpose": Pair.Purpose.TRAIN, f"{prefix}batch__in": self.batches})
-        return Q((f"{prefix}state__in", [Pair.State.OPEN, Pair.State.WITHDRAWN])) | ~theirs
+        theirs = Q(purpose=Pair.Purpose.TRAIN, batch__in=self.batches)
+        return Q(state__in=[Pair.State.OPEN, Pair.State.WITHDRAWN]) | ~theirs
 
 
 def kept_votes(study: Study, *, column: str, batches: Collection[int] | None = None) -> KeptVotes:
@@ -46,7 +45,7 @@ def kept_votes(study: Study, *, column: str, batches: Collection[int] | None = N
     today = {batch: pairs for (purpose, batch), pairs in frozen.items() if purpose == Pair.Purpose.TRAIN}
     rows = FrozenVotes.objects.filter(study=study, batch__in=today).only("batch", "pairs", column)
     holding = [row for row in rows.order_by("batch") if today[row.batch] == row.pairs]
-    return KeptVotes(holding)
+    return KeptVotes(study, holding)
 
 
 def frozen_pairs(study: Study, *, batches: Collection[int] | None = None) -> dict[tuple[str, int], int]:

@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
-from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery, Value
+from django.db.models import Case, Count, F, OuterRef, Q, QuerySet, Subquery, Value, When
 from django.db.models.functions import Length
+from django.db.models.lookups import GreaterThan
 
 from annotate.models import Membership, Pair, Preference, Study, User, Verdict
 from annotate.quality.alarms import Alarm, alarms_of
@@ -267,22 +268,29 @@ def _read_latest(
     # The ids first: sorting must not drag the texts along.
     latest = labels.order_by("-pk").values("pk")[:LATEST_LABELS]
     rows = Preference.objects.filter(pk__in=Subquery(latest)).values_list(
-        "annotator",
-        "verdict",
-        "duration_ms",
-        *(Length(f"pair__response_{side}__text") if lengths else Value(0) for side in "ab"),
+        "annotator", "verdict", "duration_ms", _longer_response() if lengths else Value("")
     )
     seconds: dict[int, list[float]] = defaultdict(list)
     sampled = 0
-    for annotator, verdict, duration_ms, length_a, length_b in rows:
+    for annotator, verdict, duration_ms, longer in rows:
         sampled += 1
         mine = into[annotator]
         if duration_ms is not None:
             seconds[annotator].append(duration_ms / 1000)
-        if verdict in (Verdict.A, Verdict.B) and length_a != length_b:
+        if longer and verdict in (Verdict.A, Verdict.B):
             mine.unequal += 1
-            mine.longer += (length_a > length_b) == (verdict == Verdict.A)
+            mine.longer += verdict == longer
     return seconds, sampled
+
+
+def _longer_response() -> Case:
+    """The verdict that prefers the longer response of a preference's pair; empty where none is longer."""
+    a, b = Length("pair__response_a__text"), Length("pair__response_b__text")
+    return Case(
+        When(GreaterThan(a, b), then=Value(Verdict.A.value)),
+        When(GreaterThan(b, a), then=Value(Verdict.B.value)),
+        default=Value(""),
+    )
 
 
 def _figures(counts: _Counts, *, agreement: Agreement, seconds: list[float]) -> Figures:

@@ -8,8 +8,8 @@ Prints JSON.
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
-import os
 import random
 import statistics
 import sys
@@ -17,8 +17,6 @@ import time
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-import django
 
 from benchmarks.pages.world import LEAD
 
@@ -161,8 +159,8 @@ def label_one(study: Study) -> None:
 
 
 def main() -> None:
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "dpo_studio.settings")
-    django.setup()
+    # As the web process does, with what it sets before anything is imported.
+    importlib.import_module("dpo_studio.wsgi")
     print(json.dumps([dataclasses.asdict(cost) for cost in costs_of(sys.argv[1])]))
 
 
