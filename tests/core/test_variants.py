@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, OPTConfig, OPTForCausalLM
 
 from tests.core.support import config, example, gradients, load_job, write_run
 from training.core.logprobs import pairs as pairs_of_logps
 from training.core.logprobs import reference
+from training.core.logprobs.pairs import completion_token_logps
 from training.core.run.config import LOSS_KEYS, read_config
 from training.core.run.directory import RunDirectory
 from training.core.run.files import damaged_file, write_json, write_json_lines
@@ -217,3 +218,24 @@ def test_recomputed_activations_give_the_same_gradient_and_keep_dropout_off(
         assert torch.allclose(gradients(recomputed.policy)[name], gradient, atol=1e-7), name
     dropouts = [module for module in recomputed.policy.modules() if isinstance(module, torch.nn.Dropout)]
     assert not any(module.training for module in dropouts)
+
+
+def test_recomputed_layers_that_draw_dropout_of_their_own_draw_none() -> None:
+    """Those of OPT ask their own training flag, not that of a dropout layer."""
+    widths = {"hidden_size": 32, "ffn_dim": 48, "word_embed_proj_dim": 32, "num_attention_heads": 4}
+    torch.manual_seed(0)
+    model = OPTForCausalLM(OPTConfig(vocab_size=258, num_hidden_layers=2, dropout=0.5, **widths)).eval()
+
+    def logps() -> torch.Tensor:
+        return completion_token_logps(model, prompt=(1, 5, 6, 7), completion=(9, 8, 100, 3))
+
+    kept = logps()
+    recompute_activations(model)
+    recomputed = logps()
+    assert torch.equal(recomputed, kept)
+    weights = trained_weights(model)
+    found = [Gradients(weights), Gradients(weights)]
+    for gradients_of_one, loss in zip(found, (kept.sum(), recomputed.sum()), strict=True):
+        gradients_of_one.add_of(loss)
+    for name, gradient in found[0].sums.items():
+        assert torch.equal(found[1].sums[name], gradient), name

@@ -1,10 +1,13 @@
 """What the optimiser changes: float32 weights, whatever the dtype in which the model computes."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from training.core.errors import TrainingError
 from training.core.model.loading import load_policy, trainable_parameters
@@ -109,14 +112,12 @@ def _master(weight: nn.Parameter) -> nn.Parameter:
 def recompute_activations(policy: nn.Module) -> None:
     """Gradient checkpointing: keep each layer's input alone and compute the rest again in the backward pass.
 
-    transformers does so only for layers in training mode. The layers' own flag is set, not their parts', so
-    dropout stays off.
+    transformers does so only for layers in training mode, where some (OPT, Falcon) draw dropout of their own:
+    the layers' forward passes are exchanged instead. Nothing is drawn then, and the state of the random
+    numbers, which threads share, needs no keeping.
     """
     from transformers.modeling_layers import GradientCheckpointingLayer
 
-    policy.gradient_checkpointing_enable(  # type: ignore[operator]
-        gradient_checkpointing_kwargs={"use_reentrant": False}
-    )
     layers = [module for module in policy.modules() if isinstance(module, GradientCheckpointingLayer)]
     if not layers:
         raise TrainingError(
@@ -124,4 +125,10 @@ def recompute_activations(policy: nn.Module) -> None:
             "false"
         )
     for layer in layers:
-        layer.training = True
+        layer.forward = partial(_recomputed, layer.forward)
+
+
+def _recomputed(forward: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    if not torch.is_grad_enabled():
+        return forward(*arguments, **named)
+    return checkpoint(forward, *arguments, use_reentrant=False, preserve_rng_state=False, **named)
