@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from training.core.logprobs.paths import logps_path, row_logps
+from training.core.logprobs.paths import LogpsPath, logps_path, row_logps
 from training.core.logprobs.rows import plain_row, shared_row
 from training.core.run.directory import TokenIds
 
@@ -75,11 +75,12 @@ def groups_token_logps(
 ) -> tuple[Tensor, ...]:
     """The log-probs of prompts' completions, in order, float32: in one row without padding, each prompt once.
 
-    A model whose attention cannot be shared computes them completion by completion.
+    A model whose attention cannot be shared computes them completion by completion, and so does one whose
+    positions depend on the row's length where that matters.
     """
     completions = [(prompt, completion) for prompt, several in groups for completion in several]
     lengths = [len(completion) for _, completion in completions]
-    if logps_path(policy).shares_prompt:
+    if _may_share(logps_path(policy), completions=completions):
         row = shared_row(groups)
         return torch.split(row_logps(policy, row=row, chunk_tokens=chunk_tokens, hits=hits), lengths)
     parts = [None] * len(lengths) if hits is None else torch.split(hits, lengths)
@@ -87,6 +88,11 @@ def groups_token_logps(
         row_logps(policy, row=plain_row(prompt, completion=completion), chunk_tokens=chunk_tokens, hits=part)
         for (prompt, completion), part in zip(completions, parts, strict=True)
     )
+
+
+def _may_share(path: LogpsPath, *, completions: Sequence[tuple[TokenIds, TokenIds]]) -> bool:
+    longest = max((len(prompt) + len(completion) for prompt, completion in completions), default=0)
+    return path.shares_prompt and (path.longest is None or longest <= path.longest)
 
 
 def group_logps(

@@ -13,6 +13,7 @@ from training.core.logprobs.head import Head, chunked_token_logps
 from training.core.logprobs.rows import Row, plain_row, shared_row
 from training.core.model.attention import SEGMENTS, segments_calls, without_masks
 from training.core.model.loading import causal_model, reference_mode
+from training.core.model.rotary import longest_shared
 from training.core.model.steady import is_steady
 from training.core.run.directory import TokenIds
 
@@ -31,13 +32,15 @@ class LogpsPath:
 
     `shares_prompt`: its attention takes rows of segments; `reason` says why not. `head`: its hidden states
     can be had before the LM head, None where only the whole forward pass gives the right logits. `steady`:
-    a completion's log-probs in a shared row are the same bit for bit whatever else is in the row.
+    a completion's log-probs in a shared row are the same bit for bit whatever else is in the row. `longest`:
+    a sequence of more tokens gets a row of its own, whose length decides its positions' frequencies.
     """
 
     shares_prompt: bool
     head: Head | None
     reason: str = ""
     steady: bool = False
+    longest: int | None = None
 
 
 _paths: WeakKeyDictionary[nn.Module, LogpsPath] = WeakKeyDictionary()
@@ -116,8 +119,9 @@ def _find_path(model: nn.Module) -> LogpsPath:
     if _distance(found, wanted) > TOLERANCE.get(head.weight.dtype, LOW_PRECISION_TOLERANCE):
         return whole
     reason = _why_not_shared(model, head=head, wanted=wanted)
-    steady = not reason and is_steady(model)
-    return LogpsPath(shares_prompt=not reason, head=head, reason=reason, steady=steady)
+    longest = longest_shared(model)
+    steady = not reason and longest is None and is_steady(model)
+    return LogpsPath(shares_prompt=not reason, head=head, reason=reason, steady=steady, longest=longest)
 
 
 def _trial_tokens(vocabulary: int) -> list[TokenIds]:

@@ -16,13 +16,13 @@ from training.core.logprobs.pairs import (
     grouped_passes,
     groups_token_logps,
 )
-from training.core.logprobs.paths import logps_path
+from training.core.logprobs.paths import LogpsPath, logps_path
 from training.core.model.loading import reference_mode
 from training.core.process import raise_if_stopped
 from training.core.run.directory import TokenIds
 
 # The names of the ways of computing; a change that changes the values' rounding needs another number.
-SHARED, WHOLE = "shared row 3", "whole sequence 3"
+SHARED, WHOLE, BY_LENGTH = "shared row 3", "whole sequence 3", "row by length 1"
 Completion = tuple[TokenIds, TokenIds]
 
 
@@ -69,7 +69,7 @@ def _logps(
     share: int,
     lanes: Lanes,
 ) -> list[Tensor]:
-    method = SHARED if logps_path(policy).shares_prompt else WHOLE
+    method = _method(logps_path(policy))
     keys = [ledger.key(method=method, prompt=prompt, completion=own) for prompt, own in completions]
     found = {key: ledger.read(key, tokens=len(own)) for key, (_, own) in zip(keys, completions, strict=True)}
     known = {key: logps for key, logps in found.items() if logps is not None}
@@ -83,6 +83,12 @@ def _logps(
         left -= 1
         done = _advanced(shown, before=done, after=(len(completions) - left) // share)
     return [known[key] for key in keys]
+
+
+def _method(path: LogpsPath) -> str:
+    if path.longest is not None:
+        return BY_LENGTH
+    return SHARED if path.shares_prompt else WHOLE
 
 
 def _advanced(shown: Shown, *, before: int, after: int) -> int:

@@ -17,6 +17,7 @@ from transformers.utils import logging as transformers_logging
 from training.core.data.encode import EncodingRules, Tokenizer
 from training.core.errors import TrainingError
 from training.core.model.lean import make_lean
+from training.core.model.rotary import make_rotary_stateless
 from training.core.model.steady import make_steady
 from training.core.run.config import RunConfig
 from training.core.run.files import damaged_file, sha256_of_file, sha256_of_model
@@ -99,6 +100,7 @@ def load_base(config: RunConfig, *, base: BaseModel) -> nn.Module:
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise TrainingError(f"base model {base.folder} cannot be loaded: {_first_line(error)}") from error
     model.requires_grad_(False)
+    make_rotary_stateless(model)
     make_steady(model)
     make_lean(model)
     return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
