@@ -132,14 +132,18 @@ def add_heldout_response(
     tokens: int | None = None,
     was_cut: bool = False,
     log_ratio: float | None = None,
+    **sampling: float,
 ) -> SampledResponse:
-    """A held-out response; with `log_ratio` it is scored, log π − log π_ref being that much."""
+    """A held-out response; with `log_ratio` it is scored, log π − log π_ref being that much.
+
+    `sampling` are the settings it was drawn with; what is not named leaves the policy as it is.
+    """
     sampled = SampledResponse.objects.create(
         response=add_response(prompt=prompt, text=text, was_cut=was_cut),
         prompt=prompt,
         policy=policy,
         slot=slot,
-        settings={},
+        settings=sampling,
         prompt_token_ids=[1],
         token_ids=list(range(len(text.split()) if tokens is None else tokens)),
         logprobs=[],

@@ -10,9 +10,19 @@ from django.test.utils import CaptureQueriesContext
 from annotate.models import Verdict
 from tests.training.factories import make_round
 from tests.training.loop import fill_round, label_round
-from tests.training.page_world import RESULT, PageWorld, add_policy, add_run, page_world, write_metrics
+from tests.training.page_world import (
+    RESULT,
+    PageWorld,
+    add_heldout_response,
+    add_policy,
+    add_run,
+    heldout_prompts,
+    page_world,
+    write_metrics,
+)
 from training.models import Job, Round, Run
 from training.selectors.round_runs import MOST_POINTS
+from training.services.round_endings import choose_policy, close_round
 from training.services.rounds import open_round
 
 pytestmark = pytest.mark.django_db
@@ -90,6 +100,76 @@ def test_round_page_shows_the_chosen_run_unless_another_is_under_way(world: Page
     Job.objects.filter(run=runs[2]).update(state=Job.State.RUNNING)
     assert panel() == f'<a href="{world.url("rounds/1/runs/3/")}">Run 3</a>'
     assert world.lead.get(world.url("rounds/1/live/?run=2"))["HX-Refresh"] == "true"
+
+
+def rows_of_runs(html: str) -> list[str]:
+    return html.split('class="stacks run-table"')[1].split("</table>")[0].split("<tr")[2:]
+
+
+def test_runs_table_says_how_each_policy_is_judged(world: PageWorld) -> None:
+    three_runs(world, chosen=None)
+    reference, second = (world.study.policies.get(number=number) for number in (0, 2))
+    for policy, tokens in ((reference, 10), (second, 20)):
+        for prompt in heldout_prompts(world.study):
+            add_heldout_response(policy, prompt, "some words", tokens=tokens, log_ratio=2.5)
+    unscored, scored, _ = rows_of_runs(world.lead.get(world.url("rounds/1/")).content.decode())
+    assert '<span class="figure-with-mark">2.5' in scored
+    assert "no verdict yet" in scored
+    assert 'class="badge badge-bad" title="1 of ' in scored  # twice as long as the reference
+    assert '<span class="figure-with-mark">–' in unscored
+    assert 'class="badge badge-plain"' in unscored
+
+
+def test_runs_table_marks_a_kl_of_responses_that_were_not_drawn_from_the_whole_policy(
+    world: PageWorld,
+) -> None:
+    three_runs(world, chosen=None)
+    first, second, third = world.study.policies.filter(number__gt=0).order_by("number")
+    for prompt in heldout_prompts(world.study):
+        add_heldout_response(first, prompt, "some words", log_ratio=2.5, top_p=0.95, temperature=1.0)
+        add_heldout_response(second, prompt, "some words", log_ratio=2.5, top_p=1.0, temperature=1.0)
+        add_heldout_response(third, prompt, "some words", top_p=0.95, temperature=1.0)
+    marks = [
+        'class="biased"' in row
+        for row in rows_of_runs(world.lead.get(world.url("rounds/1/")).content.decode())
+    ]
+    assert marks == [True, False, False]
+
+
+def said_of_choice(world: PageWorld) -> str:
+    html = world.viewer.get(world.url("rounds/1/")).content.decode()
+    found = re.search(r'run-choice">([^<,]*), \d', html)
+    return found[1] if found else ""
+
+
+def test_round_says_who_chose_its_policy(world: PageWorld) -> None:
+    three_runs(world, chosen=None)
+    item, lead = world.study.rounds.get(), world.lead_user
+    second, third = (world.study.policies.get(number=number) for number in (2, 3))
+    assert said_of_choice(world) == ""
+    choose_policy(round=item, policy=third, actor=lead)
+    choose_policy(round=item, policy=second)
+    assert said_of_choice(world) == "Policy 2 was chosen for round 2 by the command line"
+    open_round(study=world.study, actor=lead)
+    assert said_of_choice(world) == "Policy 2 was chosen for round 2 by the command line"
+
+
+def test_round_says_who_opened_the_next_one_on_another_policy_than_was_chosen(world: PageWorld) -> None:
+    three_runs(world, chosen=None)
+    item, lead = world.study.rounds.get(), world.lead_user
+    second, third = (world.study.policies.get(number=number) for number in (2, 3))
+    choose_policy(round=item, policy=second)
+    open_round(study=world.study, actor=lead, policy=third)
+    assert said_of_choice(world) == f"Round 2 was opened on Policy 3 by {lead.display_name}"
+
+
+def test_round_that_closed_without_a_policy_says_who_closed_it(world: PageWorld) -> None:
+    item = open_round(study=world.study)
+    close_round(round=item, actor=world.lead_user)
+    said = f"The round was closed without a policy by {world.lead_user.display_name}"
+    assert said_of_choice(world) == said
+    open_round(study=world.study)
+    assert said_of_choice(world) == said
 
 
 def test_lines_laid_over_each_other_are_told_apart_by_what_differs(world: PageWorld) -> None:

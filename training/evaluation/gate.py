@@ -43,8 +43,8 @@ class Evidence:
     """What is known of a policy; None where it is not known (yet).
 
     `tokens` are mean lengths of held-out responses, `cut` the share of them that the length limit ended, `kl`
-    the estimate of KL(π‖π_ref) in nats a response, `chosen_log_ratio` the mean log π − log π_ref per token of
-    the chosen responses it was trained on.
+    the estimate of KL(π‖π_ref) in nats a response, `kl_bias` why it is none (empty: it is one),
+    `chosen_log_ratio` the mean log π − log π_ref per token of the chosen responses it was trained on.
     """
 
     over_reference: WinRate
@@ -56,6 +56,7 @@ class Evidence:
     cut: float | None = None
     reference_cut: float | None = None
     kl: float | None = None
+    kl_bias: str = ""
     kl_per_token: float | None = None
     chosen_log_ratio: float | None = None
     loss_first: float | None = None
@@ -217,9 +218,10 @@ def _distance(evidence: Evidence, *, most: float) -> Check:
     if kl is None:
         return Check(name, Verdict.UNKNOWN, "The KL is known once its held-out responses have been scored.")
     figures = f"KL to the SFT reference is {kl:.3g} nats a response, on its own responses"
+    bias = f" {evidence.kl_bias}" if evidence.kl_bias else ""
     if not isfinite(kl) or kl > most:
-        return Check(name, Verdict.FAIL, f"{figures}, above the limit of {most:g}: over-optimised?")
-    return Check(name, Verdict.PASS, f"{figures}; {most:g} is the limit.")
+        return Check(name, Verdict.FAIL, f"{figures}, above the limit of {most:g}: over-optimised?{bias}")
+    return Check(name, Verdict.PASS, f"{figures}; {most:g} is the limit.{bias}")
 
 
 def _displacement(evidence: Evidence, *, most: float) -> Check:

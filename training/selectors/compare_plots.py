@@ -16,12 +16,16 @@ from training.comparison.plots import plot_of
 from training.models import Policy, SampledResponse, Score
 from training.policy_chart import Chart, Point
 from training.selectors.compare_answers import beta_of
+from training.selectors.kl_biases import kl_biases
 from training.selectors.policy_summaries import FEWEST_WORD_PAIRS, Summary, stored_summaries
 
 
 @dataclass(frozen=True)
 class FigurePlot:
-    """One figure over the policies: the picture (None without values) and the values behind it."""
+    """One figure over the policies: the picture (None without values) and the values behind it.
+
+    `caution` says why the values are not what the title names, where that is so.
+    """
 
     key: str
     title: str
@@ -30,6 +34,7 @@ class FigurePlot:
     missing: str
     points: list[Point]
     plot: Chart | None
+    caution: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,7 @@ PAIR_MISSING = "No judged evaluation pair has both of its responses scored under
 
 
 def figure_plots(study: Study, *, policies: list[Policy], tag: str) -> list[FigurePlot]:
-    """Return the plots over all policies: three queries."""
+    """Return the plots over all policies: four queries."""
     summaries = stored_summaries(policies, tag=tag)
     if any(summary.kl for summary in summaries.values()):
         # The reference is not scored: its distance from itself is 0.
@@ -95,8 +100,13 @@ def figure_plots(study: Study, *, policies: list[Policy], tag: str) -> list[Figu
             else summaries[policy.pk]
             for policy in policies
         }
+    cautions = {"kl": kl_caution(policies, summaries=summaries)}
     plots = [
-        plotted(kind, points=[point_of(policy, kind.value(summaries[policy.pk])) for policy in policies])
+        plotted(
+            kind,
+            points=[point_of(policy, kind.value(summaries[policy.pk])) for policy in policies],
+            caution=cautions.get(kind.key, ""),
+        )
         for kind in KINDS
     ]
     margins = pair_margins(study, policies=policies, tag=tag)
@@ -106,9 +116,24 @@ def figure_plots(study: Study, *, policies: list[Policy], tag: str) -> list[Figu
     return [*plots, plotted(kind, points=points)]
 
 
-def plotted(kind: FigureKind, *, points: list[Point]) -> FigurePlot:
+def plotted(kind: FigureKind, *, points: list[Point], caution: str = "") -> FigurePlot:
     plot = plot_of(kind.title, points, unit=kind.unit)
-    return FigurePlot(kind.key, kind.title, kind.unit, kind.advice, kind.missing, points, plot)
+    return FigurePlot(kind.key, kind.title, kind.unit, kind.advice, kind.missing, points, plot, caution)
+
+
+def kl_caution(policies: Sequence[Policy], *, summaries: Mapping[int, Summary]) -> str:
+    """Return why the KL of some policies is biased, and of which: one query."""
+    biases = kl_biases(policies)
+    scored = [policy for policy in policies if policy.number and summaries[policy.pk].kl]
+    concerned: dict[str, list[Policy]] = defaultdict(list)
+    for policy in scored:
+        if biases[policy.pk]:
+            concerned[biases[policy.pk]].append(policy)
+    if [len(found) for found in concerned.values()] == [len(scored)]:
+        return next(iter(concerned))
+    return " ".join(
+        f"{', '.join(policy.label for policy in found)}: {bias}" for bias, found in concerned.items()
+    )
 
 
 def point_of(policy: Policy, value: Mean | float | None) -> Point:

@@ -15,6 +15,7 @@ from training.evaluation.outcomes import Outcome, Tally, tally_of
 from training.evaluation.win_rate import WinRate, win_rate
 from training.models import EvaluationPlan, GateOverride, Policy, PrequentialTest
 from training.selectors.evaluation_rows import Edition, Verdicts, edition_of, study_verdicts
+from training.selectors.kl_biases import kl_biases
 from training.selectors.policy_summaries import Summary, heldout_summaries
 from training.statistics import Interval, wilson_interval
 
@@ -32,7 +33,8 @@ class Prequential:
 class PolicyEvaluation:
     """One policy: how it is judged, how far it moved, and what the gate says of it.
 
-    `parent` and `over_parent` are None where the parent is the reference itself.
+    `parent` and `over_parent` are None where the parent is the reference itself; `kl_bias` says why the
+    summary's KL is no estimate, and is empty where it is one, or not known.
     """
 
     policy: Policy
@@ -42,6 +44,7 @@ class PolicyEvaluation:
     length_controlled: LengthControlled
     prequential: Prequential | None
     summary: Summary
+    kl_bias: str
     gate: Gate
     overrides: list[GateOverride]
     waiting: int
@@ -181,6 +184,7 @@ def study_evaluation(study: Study) -> StudyEvaluation:
         reference=reference,
         statistics=found,
         summaries=heldout_summaries(policies),
+        kl_biases=kl_biases(trained),
         prequential=prequential_by_policy(trained),
         overrides=list(GateOverride.objects.filter(policy__study=study).select_related("actor")),
     )
@@ -210,12 +214,14 @@ class Shared:
     reference: Policy | None
     statistics: Statistics
     summaries: dict[int, Summary]
+    kl_biases: dict[int, str]
     prequential: dict[int, Prequential]
     overrides: list[GateOverride]
 
 
 def policy_evaluation(policy: Policy, *, shared: Shared) -> PolicyEvaluation:
     judged = shared.statistics.by_policy[policy.pk]
+    summary = shared.summaries.get(policy.pk, Summary())
     parent = policy.parent if other_parent(policy, reference=shared.reference) else None
     evidence = Evidence(
         over_reference=judged.over_reference,
@@ -232,7 +238,8 @@ def policy_evaluation(policy: Policy, *, shared: Shared) -> PolicyEvaluation:
         over_parent=judged.over_parent,
         length_controlled=judged.length_controlled,
         prequential=shared.prequential.get(policy.pk),
-        summary=shared.summaries.get(policy.pk, Summary()),
+        summary=summary,
+        kl_bias=shared.kl_biases[policy.pk] if summary.kl else "",
         gate=gate_of(evidence, thresholds=thresholds_of(shared.plan)),
         overrides=[row for row in shared.overrides if row.policy_id == policy.pk],
         waiting=judged.waiting,
@@ -270,6 +277,7 @@ def figures_of_responses(policy: Policy, *, shared: Shared) -> dict[str, Any]:
         "cut": own.cut.value if own.cut else None,
         "reference_cut": reference.cut.value if reference.cut else None,
         "kl": own.kl.value if own.kl else None,
+        "kl_bias": shared.kl_biases[policy.pk],
         "kl_per_token": own.kl_per_token,
     }
 

@@ -9,7 +9,9 @@ from typing import Any
 from annotate.models import Study
 from training.core.run.config import LOSS_KEYS
 from training.models import Job, Policy, Round, Run
+from training.selectors.evaluation import PolicyEvaluation, StudyEvaluation, study_evaluation
 from training.selectors.metrics import METRICS_FILE, curves_of, parsed, run_directory
+from training.selectors.round_choice import Choice, choice_of
 from training.selectors.rounds import RoundRow, RunRow
 from training.services.further_runs import round_fault
 from training.templatetags.figures import compact
@@ -35,13 +37,17 @@ NAMES = {
 
 @dataclass(frozen=True)
 class RunComparison:
-    """A run as a line of the table; `differs` says what it has that the first run has not."""
+    """A run as a line of the table; `differs` says what it has that the first run has not.
+
+    `judged` is what verdicts and scores say of its policy.
+    """
 
     row: RunRow
     place: int
     differs: str
     loss_last: float | None
     is_chosen: bool
+    judged: PolicyEvaluation | None
 
     @property
     def run(self) -> Run:
@@ -59,12 +65,17 @@ class RoundRuns:
     runs: list[RunComparison]
     policies: list[Policy]
     chosen: Policy | None
+    choice: Choice | None
     can_choose: bool
     can_add: bool
     can_close: bool
     needs_choice: bool
     open_pairs: int
     next_number: int
+
+    @property
+    def has_policies(self) -> bool:
+        return any(item.policy for item in self.runs)
 
     @property
     def is_comparison(self) -> bool:
@@ -76,19 +87,16 @@ class RoundRuns:
 
 
 def round_runs(study: Study, *, row: RoundRow) -> RoundRuns:
-    """Return the comparison of a round's runs: two queries beside those of its row."""
+    """Return the comparison of a round's runs: a fixed number of queries beside those of its row.
+
+    Two, one more once the next round's policy is settled, and those of the evaluation once a run made one.
+    """
     item = row.round
     is_newest = not study.rounds.filter(number__gt=item.number).exists()
     ended = item.state in (Round.State.TRAINED, Round.State.CLOSED)
-    first = row.runs[0].run if row.runs else None
+    evaluation = study_evaluation(study) if any(run.policy for run in row.runs) else None
     comparisons = [
-        RunComparison(
-            row=run,
-            place=place,
-            differs=difference(run.run, first=first) if first else "",
-            loss_last=(run.run.result or {}).get("loss_last"),
-            is_chosen=run.policy is not None and run.policy.pk == item.chosen_policy_id,
-        )
+        compared(run, place=place, item=item, first=row.runs[0].run, evaluation=evaluation)
         for place, run in enumerate(row.runs)
     ]
     under_way = any(run.job and run.job.is_active for run in row.runs)
@@ -97,6 +105,7 @@ def round_runs(study: Study, *, row: RoundRow) -> RoundRuns:
         runs=comparisons,
         policies=list(study.policies.order_by("-number")) if may_end else [],
         chosen=item.chosen_policy,
+        choice=choice_of(item),
         can_choose=may_end and ended,
         can_add=not round_fault(item),
         can_close=may_end and not ended,
@@ -105,6 +114,20 @@ def round_runs(study: Study, *, row: RoundRow) -> RoundRuns:
         and sum(run.policy is not None for run in row.runs) > 1,
         open_pairs=row.labels.labels_open,
         next_number=item.number + 1,
+    )
+
+
+def compared(
+    row: RunRow, *, place: int, item: Round, first: Run, evaluation: StudyEvaluation | None
+) -> RunComparison:
+    judged = evaluation.row(row.policy.number) if evaluation and row.policy else None
+    return RunComparison(
+        row=row,
+        place=place,
+        differs=difference(row.run, first=first),
+        loss_last=(row.run.result or {}).get("loss_last"),
+        is_chosen=row.policy is not None and row.policy.pk == item.chosen_policy_id,
+        judged=judged,
     )
 
 
