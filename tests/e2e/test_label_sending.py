@@ -17,7 +17,7 @@ from annotate.models import (
 )
 from annotate.services.pairs import freeze_batch
 from annotate.services.undo import undo_preference
-from tests.support.browser import OpenContext, OpenPage, wait_until
+from tests.support.browser import OpenContext, OpenPage, intercept, wait_until
 from tests.support.label_screen import open_label, press, shown, until, wait_for_ahead
 from tests.support.labelling import (
     assert_slots_add_up,
@@ -37,7 +37,7 @@ def test_the_pair_fetched_ahead_is_shown_before_the_server_has_answered(
     page.wait_for_load_state("networkidle")
     first = shown(page)
     held: list[Route] = []
-    page.route("**/judge/", lambda route: held.append(route))
+    intercept(page, "**/judge/", lambda route: held.append(route))
     page.keyboard.press("1")
     page.keyboard.press("Enter")
     assert shown(page) != first
@@ -125,7 +125,7 @@ def test_labels_faster_than_the_answers_never_bring_a_pair_twice(
     wait_for_ahead(study, ana)
     page.wait_for_load_state("networkidle")
     held: list[Route] = []
-    page.route("**/judge/", lambda route: held.append(route))
+    intercept(page, "**/judge/", lambda route: held.append(route))
     for _ in range(2):
         page.keyboard.press("1")
         page.keyboard.press("Enter")
@@ -157,7 +157,7 @@ def test_an_answer_that_got_lost_does_not_make_a_second_label(
         lost.append(1)
         return route.abort()
 
-    page.route("**/judge/", lose_the_first_answer)
+    intercept(page, "**/judge/", lose_the_first_answer)
     page.keyboard.press("1")
     page.keyboard.press("Enter")
     expect(page.locator("[data-saved]")).to_contain_text("Saved")
@@ -169,7 +169,7 @@ def test_an_undo_pressed_before_the_answer_is_not_lost(open_page: OpenPage, stud
     (pair,) = make_pairs(study, 1)
     page = open_label(open_page(ana), study)
     held: list[Route] = []
-    page.route("**/skip/", lambda route: held.append(route))
+    intercept(page, "**/skip/", lambda route: held.append(route))
     press(page, " ", "z", "z")
     wait_until(page, lambda: len(held) == 1)
     held[0].continue_()
@@ -190,7 +190,7 @@ def test_an_undo_of_what_was_refused_takes_nothing_else_back(
     wait_for_ahead(study, ana)
     page.wait_for_load_state("networkidle")
     held: list[Route] = []
-    page.route("**/judge/", lambda route: held.append(route))
+    intercept(page, "**/judge/", lambda route: held.append(route))
     press(page, "2", "Enter", "z")
     freeze_batch(study=study, batch=1)
     wait_until(page, lambda: len(held) == 1)
@@ -216,7 +216,7 @@ def test_an_undo_of_a_label_that_cannot_be_sent_yet_is_sent_after_it(
         if len(sent) > 1:
             route.abort()
 
-    page.route("**/judge/", cut_the_line)
+    intercept(page, "**/judge/", cut_the_line)
     press(page, "1", "Enter", "z")
     wait_until(page, lambda: len(sent) == 1)
     sent[0].abort()
@@ -293,7 +293,7 @@ def test_an_undo_whose_answer_got_lost_takes_one_label_back_now_or_after_the_nex
         route.fetch()
         return route.abort()
 
-    page.route("**/undo/", lose_the_third_answer_and_all_from_the_fifth)
+    intercept(page, "**/undo/", lose_the_third_answer_and_all_from_the_fifth)
     for left in (4, 3, 2):
         press(page, "z")
         expect(page.locator("[data-trail] li")).to_have_count(left)

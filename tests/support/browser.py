@@ -10,7 +10,7 @@ import pytest
 from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.sessions.backends.db import SessionStore
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
 from pytest_django.live_server_helper import LiveServer
 
 from annotate.models import User
@@ -92,6 +92,17 @@ def hold_clock(page: Page) -> None:
 def hear_requests(page: Page) -> None:
     """Return when the test has been told of every request that the page has begun."""
     page.evaluate("fetch('/healthz/').then((answer) => answer.text())")
+
+
+def intercept(page: Page, url: str, handler: Callable[[Route], object]) -> None:
+    """Route requests of an open page as `page.route` does; return when the page's requests do go that way.
+
+    Chromium says that it intercepts before the page's own process knows of it. There a key press goes before
+    everything else that waits, so that on a busy machine its request would go round the route.
+    """
+    page.route(url, handler)
+    page.route("**/intercepted/", lambda route: route.fulfill(body="yes"))
+    page.evaluate("async () => { while ((await (await fetch('/intercepted/')).text()) !== 'yes'); }")
 
 
 def wait_until(page: Page, condition: Callable[[], bool]) -> None:
