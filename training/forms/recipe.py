@@ -42,13 +42,13 @@ class NumberSetting:
         """Return the range and what is usual, as a sentence; the trainer's own ranges are in `help`."""
         usual = f"usual: {self.usual}"
         if isfinite(self.low) and isfinite(self.high):
-            return f"From {self.low:g} to {self.high:g}; {usual}."
+            return f"From {self.low:g} to {self.high:.10g}; {usual}."
         return f"{usual[0].upper()}{usual[1:]}."
 
     def fault(self, value: float) -> str:
         if self.low <= value <= self.high:
             return ""
-        bounds = f"must lie between {self.low:g} and {self.high:g}"
+        bounds = f"must lie between {self.low:g} and {self.high:.10g}"
         shown = value if self.whole else f"{value:g}"  # a whole number may be beyond the largest float
         return f"{self.label} = {shown} {bounds}; {self.usual} is usual."
 
