@@ -27,18 +27,21 @@ def flag_pair(
     a copy, when the pair is neither held, labelled nor skipped by them, or a lead has dealt with their flag
     already.
     """
+    note = note.strip()[:LONGEST_NOTE]
     with write_transaction():
         lock_annotator(annotator)
-        refuse_if_taken_back(client_id)
         mine = {"pair": pair, "annotator": annotator}
-        is_labelled = Preference.objects.filter(**mine).exists()
-        seen = is_labelled or Lease.objects.filter(**mine).exists() or Skip.objects.filter(**mine).exists()
-        if not seen:
-            raise LabelRefused("This pair is not held by you any more. Your flag was not taken.")
         flag = Flag.objects.filter(**mine).first() or Flag(**mine)
+        is_labelled = Preference.objects.filter(**mine).exists()
+        is_done = is_labelled or Skip.objects.filter(**mine).exists()
+        if is_done and (flag.reason, flag.note, flag.resolved_at) == (reason, note, None):
+            return flag  # a copy, and what it did stands
+        refuse_if_taken_back(client_id)
+        if not is_done and not Lease.objects.filter(**mine).exists():
+            raise LabelRefused("This pair is not held by you any more. Your flag was not taken.")
         if flag.resolved_at is not None:
             raise LabelRefused("The lead has dealt with your flag on this pair already.")
-        flag.reason, flag.note = reason, note.strip()[:LONGEST_NOTE]
+        flag.reason, flag.note = reason, note
         flag.save()
         if not is_labelled:
             skip_pair(pair=pair, annotator=annotator, client_id=client_id)

@@ -33,6 +33,9 @@ from annotate.services.slots import give_slot_back
 LONGEST_DURATION_MS = 24 * 3600 * 1000
 # Before every version of a label.
 OUT_OF_DATE = -1
+# A label's version counts changes in the history in these, and in ones what its form says anew before it is
+# answered: whatever the form says, it was begun on the label as it was before all changes in the history.
+HISTORY_CHANGE = 100_000
 _DROP_LEASE = f"""
 DELETE FROM {Lease._meta.db_table} WHERE pair_id = %s AND annotator_id = %s
 AND NOT EXISTS (SELECT 1 FROM {Undo._meta.db_table} WHERE act_id = %s)
@@ -73,7 +76,8 @@ def record_preference(
     """Record a verdict, in terms of the pair's stored responses; the lease's slot becomes the preference's.
 
     The same `client_id` again is the same judgement: nothing happens, or, where it says something else, it
-    is corrected. It is refused when the label was changed since, to a later `version`, or taken back. Without
+    is corrected. It is refused when it was taken back, or, saying something else, when the label was changed
+    since: by a later `version` of the form, by another one of the same number, or in the history. Without
     a lease (it ran out) the label is taken as long as a slot of the pair is free. `shown_left` is what the
     person saw; it defaults to the lease's side. Raises LabelRefused with a sentence when the label cannot be
     taken.
@@ -99,8 +103,8 @@ def record_and_lease_next(
 def skip_pair(*, pair: Pair, annotator: User, client_id: uuid.UUID | None = None) -> None:
     """Pass on a pair: unless undone, it never comes back to this annotator, and others may have it.
 
-    Again it changes nothing; `client_id`, the form's, tells a copy that arrives after the skip was undone.
-    Raises LabelRefused for such a copy, and when the pair is labelled.
+    Again it changes nothing; `client_id`, the form's, tells a copy that arrives after the skip was undone, or
+    gave way to a label in another tab. Raises LabelRefused for such a copy, and when the pair is labelled.
     """
     with write_transaction():
         lock_annotator(annotator)
@@ -151,24 +155,26 @@ def change_preference(
             raise LabelRefused("You have no label on this pair any more; there is nothing to change.")
         said = _Said(verdict, strength, rationale, edit)
         is_current = stamp in (None, preference.stamp)
-        version = preference.version + 1 if is_current else OUT_OF_DATE
+        changes = preference.version // HISTORY_CHANGE + 1
+        version = changes * HISTORY_CHANGE if is_current else OUT_OF_DATE
         return _correct(preference, pair=pair, said=said, version=version)
 
 
 def _record(judgement: Judgement, *, pair: Pair, annotator: User) -> Preference:
     """Record a judgement within the caller's transaction, which has locked the annotator."""
     said = _Said(judgement.verdict, judgement.strength, judgement.rationale, judgement.edit)
+    version = min(judgement.version, HISTORY_CHANGE - 1)
     pair = lock_pair(pair.pk)
     earlier = _earlier(pair=pair, annotator=annotator, client_id=judgement.client_id)
     if earlier is not None:
-        return _correct(earlier, pair=pair, said=said, version=judgement.version)
+        return _correct(earlier, pair=pair, said=said, version=version)
     _check_open(pair, verdict=judgement.verdict)
     duration_ms = judgement.duration_ms
     preference = Preference(
         pair=pair,
         annotator=annotator,
         client_id=judgement.client_id,
-        version=judgement.version,
+        version=version,
         shown_left=_turn_lease_into_slot(judgement, pair=pair, annotator=annotator),
         duration_ms=duration_ms and min(duration_ms, LONGEST_DURATION_MS),
         guidelines_version=pair.study.guidelines_version,
@@ -188,16 +194,37 @@ def refuse_if_taken_back(client_id: uuid.UUID | None) -> None:
         raise LabelRefused("You have taken this back already; reload the page to judge the pair anew.")
 
 
+def never_again(act_id: uuid.UUID | None, *, pair: Pair, annotator: User) -> None:
+    """Remember an act that does not count, so that a copy of it that comes late does nothing."""
+    if act_id is not None and not Undo.objects.filter(act_id=act_id).exists():
+        insert(Undo(pair=pair, annotator=annotator, act_id=act_id))
+
+
+def drop_skip(*, pair: Pair, annotator: User, said_by: uuid.UUID) -> None:
+    """Let a skip, if there is one, give way to the label of the form `said_by`."""
+    skip = Skip.objects.filter(pair=pair, annotator=annotator).first()
+    if skip is None:
+        return
+    skip.delete()
+    if skip.client_id != said_by:  # else the form's own correction
+        never_again(skip.client_id, pair=pair, annotator=annotator)
+
+
 def _skip(pair: Pair, *, annotator: User, client_id: uuid.UUID | None) -> None:
     """Skip a pair within the caller's transaction, which has locked the annotator and the queue."""
-    refuse_if_taken_back(client_id)
     lock_pair(pair.pk)
-    if Preference.objects.filter(pair=pair, annotator=annotator).exists():
+    mine = {"pair": pair, "annotator": annotator}
+    if Preference.objects.filter(**mine).exists():
         raise AlreadyLabelled("You have labelled this pair already; that label stands. Undo it to change it.")
-    lease = Lease.objects.filter(pair=pair, annotator=annotator).first()
-    shown_left = lease.left_side if lease else ""
-    defaults = {"shown_left": shown_left, "client_id": client_id}
-    Skip.objects.get_or_create(pair=pair, annotator=annotator, defaults=defaults)
+    lease = Lease.objects.filter(**mine).first()
+    skip = Skip.objects.filter(**mine).first()
+    if skip is None:
+        refuse_if_taken_back(client_id)
+        shown_left = lease.left_side if lease else ""
+        Skip.objects.create(**mine, shown_left=shown_left, client_id=client_id)
+    elif client_id != skip.client_id:
+        # Once this pair has come back, a copy of what was said in the second tab must not skip it either.
+        never_again(client_id, pair=pair, annotator=annotator)
     if lease is not None:
         lease.delete()
         give_slot_back(pair.pk)
@@ -252,8 +279,11 @@ def _correct(preference: Preference, *, pair: Pair, said: _Said, version: int) -
         if version > known:
             preference.save(update_fields=["version"])
         return preference
-    if version < known:
-        raise AlreadyLabelled("You have changed this label since; what it says now stands.")
+    # A form sent again without JavaScript has no number; two tabs may give the same one.
+    if version < known or version == known > 0:
+        raise AlreadyLabelled(
+            "You have changed this label since; what it says now stands, this was not taken."
+        )
     _check_open(pair, verdict=said.verdict)
     preference.save()
     keep_revision(preference, action=PreferenceRevision.Action.CHANGED)
@@ -288,7 +318,7 @@ def _turn_lease_into_slot(judgement: Judgement, *, pair: Pair, annotator: User) 
         return shown_left
     refuse_if_taken_back(judgement.client_id)
     # Who passed on the pair in another tab holds it no longer, and has judged it now.
-    Skip.objects.filter(pair=pair, annotator=annotator).delete()
+    drop_skip(pair=pair, annotator=annotator, said_by=judgement.client_id)
     if not take_free_slot(pair.pk):
         raise LabelRefused(
             "Your hold on this pair ran out and a colleague has it now. Your label was not taken; "

@@ -19,7 +19,7 @@ from annotate.models import (
 )
 from annotate.prepared import insert
 from annotate.services.locks import lock_annotator, lock_queue
-from annotate.services.preferences import keep_revision
+from annotate.services.preferences import drop_skip, keep_revision
 from annotate.services.progress import add_labels
 from annotate.services.queue import (
     PAIR_PARTS,
@@ -120,7 +120,7 @@ def _take_back(last: Preference | Skip) -> Side | None:
             Draft.objects.update_or_create(
                 pair_id=last.pair_id, annotator_id=last.annotator_id, defaults=defaults
             )
-        Skip.objects.filter(**mine).delete()
+        drop_skip(pair=last.pair, annotator=last.annotator, said_by=last.client_id)
     Flag.objects.filter(**mine, resolved_at__isnull=True).delete()
     last.delete()
     if isinstance(last, Preference) and last.pair.purpose != Pair.Purpose.PRACTICE:

@@ -14,7 +14,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
 from annotate.access import StudyAccess, pair_or_404, study_access
-from annotate.errors import LabelRefused, TakenBackAlready
+from annotate.errors import AlreadyLabelled, LabelRefused, TakenBackAlready
 from annotate.forms import ActForm, JudgementForm, UndoForm, stored_edit, stored_verdict
 from annotate.gate import one_at_a_time
 from annotate.key_map import key_help, keys_of
@@ -86,6 +86,8 @@ def label_judge(request: HttpRequest, slug: str, pair_id: int) -> HttpResponse:
     judgement = _judgement(form, left_side=left_side)
     try:
         preference, leased = _record(judgement, pair=pair, access=access, request=request)
+    except AlreadyLabelled as refusal:
+        return answer(request, access, problem=str(refusal), status=409, labelled=pair)
     except LabelRefused as refusal:
         return answer(request, access, problem=str(refusal), status=409)
     if form.cleaned_data["had_draft"]:
@@ -182,13 +184,23 @@ def _skip(
 
 
 def answer(
-    request: HttpRequest, access: StudyAccess, *, done: str = "", problem: str = "", status: int = 200
+    request: HttpRequest,
+    access: StudyAccess,
+    *,
+    done: str = "",
+    problem: str = "",
+    status: int = 200,
+    labelled: Pair | None = None,
 ) -> HttpResponse:
-    """Answer a change: a redirect with a message, or the pair beyond the one that the page shows already."""
+    """Answer a change: a redirect with a message, or the pair beyond the one that the page shows already.
+
+    `labelled` is the pair whose label stands against what was sent.
+    """
     if not request.htmx:  # type: ignore[attr-defined]
         return _led_back(request, access, done=done, problem=problem)
     leased = lease_next_pair(study=access.study, annotator=access.user, beyond=_ahead(request))
-    return _fragment(request, _stage(access, leased) | {"problem": problem}, status=status)
+    context = _stage(access, leased) | {"problem": problem, "labelled": labelled}
+    return _fragment(request, context, status=status)
 
 
 def _done(request: HttpRequest, access: StudyAccess, leased: LeasedPair | None, *, done: str) -> HttpResponse:

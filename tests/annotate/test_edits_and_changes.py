@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from annotate.errors import LabelRefused
+from annotate.errors import AlreadyLabelled, LabelRefused
 from annotate.models import Pair, Preference, PreferenceRevision, Response, Side, Study, User, Verdict
 from annotate.services.editing import LONGEST_EDIT, Edit, store_edit
 from annotate.services.pairs import freeze_batch
@@ -157,3 +157,45 @@ def test_of_the_copies_of_one_form_the_latest_version_counts_in_whatever_order_t
     with pytest.raises(LabelRefused, match="changed this label since"):
         record(pair, ana, client_id=client_id, verdict=Verdict.A)
     assert (Preference.objects.get().verdict, Preference.objects.get().version) == (Verdict.B, 3)
+
+
+@pytest.mark.parametrize("version", [1, 2, 7, 10**9])
+def test_however_often_a_form_was_corrected_unsent_a_change_in_the_history_stands(
+    pair: Pair, ana: User, version: int
+) -> None:
+    client_id = uuid.uuid4()
+    record(pair, ana, client_id=client_id)
+    change_preference(pair=pair, annotator=ana, verdict=Verdict.B)
+    with pytest.raises(AlreadyLabelled, match="changed this label since"):
+        record(pair, ana, client_id=client_id, verdict=Verdict.TIE, version=version)
+    assert record(pair, ana, client_id=client_id, verdict=Verdict.B, version=version).verdict == Verdict.B
+    change_preference(pair=pair, annotator=ana, verdict=Verdict.TIE, stamp=Preference.objects.get().stamp)
+    assert Preference.objects.get().verdict == Verdict.TIE
+    assert PreferenceRevision.objects.count() == 3
+
+
+def test_a_change_in_the_history_of_what_a_form_has_corrected_meanwhile_is_refused(
+    pair: Pair, ana: User
+) -> None:
+    client_id = uuid.uuid4()
+    stamp = record(pair, ana, client_id=client_id).stamp
+    record(pair, ana, client_id=client_id, verdict=Verdict.TIE, version=1)
+    with pytest.raises(AlreadyLabelled, match="changed this label since"):
+        change_preference(pair=pair, annotator=ana, verdict=Verdict.B, stamp=stamp)
+    assert Preference.objects.get().verdict == Verdict.TIE
+
+
+def test_of_two_corrections_of_the_same_number_the_first_stands(pair: Pair, ana: User) -> None:
+    client_id = uuid.uuid4()
+    for _ in range(2):
+        record(pair, ana, client_id=client_id, verdict=Verdict.B, version=1)
+    with pytest.raises(AlreadyLabelled, match="changed this label since"):
+        record(pair, ana, client_id=client_id, verdict=Verdict.TIE, version=1)
+    assert Preference.objects.get().verdict == Verdict.B
+
+
+def test_a_form_that_counts_nothing_corrects_what_it_said(pair: Pair, ana: User) -> None:
+    client_id = uuid.uuid4()
+    for verdict in (Verdict.A, Verdict.TIE):
+        record(pair, ana, client_id=client_id, verdict=verdict)
+    assert Preference.objects.get().verdict == Verdict.TIE

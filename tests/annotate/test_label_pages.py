@@ -145,6 +145,8 @@ def test_two_tabs_show_the_same_pair_and_the_second_label_is_refused(client: Cli
     response = client.post(judge_url(study, shown_pair(other)), fresh_judgement(other), headers=SCRIPT)
     assert response.status_code == 409
     assert "labelled this pair already" in response.content.decode()
+    label_that_stands = reverse("history-pair", args=[study.slug, shown_pair(one)])
+    assert f'data-label="{label_that_stands}"' in response.content.decode()
     assert shown_pair(response.content.decode()) != shown_pair(one)
     assert Preference.objects.get().verdict == Verdict.TIE
     assert_slots_add_up(study)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 
 import pytest
 from django.db.models import QuerySet
 from django.test import Client
 from django.urls import reverse
 
-from annotate.errors import LabelRefused
-from annotate.models import Lease, Pair, Preference, Skip, Study, User
+from annotate.errors import AlreadyLabelled, LabelRefused
+from annotate.models import Flag, Lease, Pair, Preference, Side, Skip, Study, User, Verdict
 from annotate.services import queue
+from annotate.services.flags import flag_pair
 from annotate.services.locks import lock_pairs
 from annotate.services.pairs import freeze_batch
 from annotate.services.practice import restart_practice
-from annotate.services.preferences import skip_pair
+from annotate.services.preferences import record_preference, skip_pair
 from annotate.services.review import withdraw_pair
 from annotate.services.studies import set_study_state
 from annotate.services.undo import undo_preference
@@ -189,3 +191,75 @@ def test_a_flag_without_javascript_is_known_again_once_it_was_taken_back(
         assert Skip.objects.count() == expected
         if expected:
             undo(study, ana)
+
+
+def pass_on(pair: Pair, annotator: User, client_id: uuid.UUID) -> None:
+    skip_pair(pair=pair, annotator=annotator, client_id=client_id)
+
+
+def flag_and_pass_on(pair: Pair, annotator: User, client_id: uuid.UUID) -> None:
+    flag_pair(pair=pair, annotator=annotator, reason=Flag.Reason.BROKEN, client_id=client_id)
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+@pytest.mark.parametrize("act", [pass_on, flag_and_pass_on])
+def test_a_copy_of_a_skip_that_gave_way_to_a_label_which_was_undone_does_not_skip_again(
+    act: Callable[[Pair, User, uuid.UUID], None], slots: int
+) -> None:
+    study = make_study(labels_per_pair=slots)
+    ana, client_id = make_annotator(study), uuid.uuid4()
+    make_pair(study)
+    pair = next_pair(study, ana).pair
+    act(pair, ana, client_id)
+    label(pair, ana)
+    undo(study, ana)
+    with pytest.raises(LabelRefused, match="taken this back already"):
+        act(pair, ana, client_id)
+    assert not Skip.objects.exists()
+    assert Lease.objects.get().pair == pair
+    pass_on(pair, ana, uuid.uuid4())
+    assert Skip.objects.exists()
+    assert_slots_add_up(study)
+
+
+@pytest.mark.parametrize("act", [pass_on, flag_and_pass_on])
+def test_a_copy_of_the_second_of_two_skips_does_not_skip_once_the_pair_is_back(
+    act: Callable[[Pair, User, uuid.UUID], None],
+) -> None:
+    study = make_study()
+    ana, second = make_annotator(study), uuid.uuid4()
+    make_pair(study)
+    pair = next_pair(study, ana).pair
+    pass_on(pair, ana, uuid.uuid4())
+    for _ in range(3):
+        act(pair, ana, second)
+    undo(study, ana)
+    with pytest.raises(LabelRefused, match="taken this back already"):
+        act(pair, ana, second)
+    assert Lease.objects.get().pair == pair
+    assert_slots_add_up(study)
+
+
+def test_a_copy_of_a_flag_beside_a_label_given_elsewhere_changes_nothing(study: Study, ana: User) -> None:
+    make_pair(study)
+    pair, client_id = next_pair(study, ana).pair, uuid.uuid4()
+    flag_and_pass_on(pair, ana, client_id)
+    label(pair, ana)
+    flag_and_pass_on(pair, ana, client_id)
+    assert (Flag.objects.count(), Preference.objects.count(), Skip.objects.count()) == (1, 1, 0)
+
+
+def test_a_form_that_says_a_label_instead_of_its_skip_may_correct_that_too(study: Study, ana: User) -> None:
+    make_pair(study)
+    pair, client_id = next_pair(study, ana).pair, uuid.uuid4()
+    pass_on(pair, ana, client_id)
+    for version, verdict in enumerate((Verdict.A, Verdict.TIE), start=1):
+        said = {"verdict": verdict, "version": version, "shown_left": Side.A}
+        record_preference(pair=pair, annotator=ana, client_id=client_id, **said)  # type: ignore[arg-type]
+    with pytest.raises(AlreadyLabelled):
+        pass_on(pair, ana, client_id)
+    assert Preference.objects.get().verdict == Verdict.TIE
+    undo(study, ana)
+    with pytest.raises(LabelRefused, match="taken this back already"):
+        pass_on(pair, ana, client_id)
+    assert_slots_add_up(study)

@@ -14,11 +14,13 @@ from annotate.models import (
     Skip,
     Study,
     User,
+    Verdict,
 )
 from annotate.services.pairs import freeze_batch
+from annotate.services.preferences import change_preference
 from annotate.services.undo import undo_preference
 from tests.support.browser import OpenContext, OpenPage, intercept, wait_until
-from tests.support.label_screen import open_label, press, shown, until, wait_for_ahead
+from tests.support.label_screen import open_label, press, shown, try_now, until, wait_for_ahead
 from tests.support.labelling import (
     assert_slots_add_up,
     make_pair,
@@ -88,8 +90,9 @@ def test_a_lost_session_keeps_the_label_until_the_person_is_back(
     page.keyboard.press("Enter")
     expect(page.locator("[data-unsaved]")).to_contain_text("signed out")
     expect(page.get_by_text("Sign in in another tab")).to_be_visible()
+    expect(page.get_by_role("button", name="Try now")).to_be_visible()
     context.add_cookies(cookies)  # type: ignore[arg-type]
-    page.get_by_role("button", name="Try now").click()
+    try_now(page)
     expect(page.locator("[data-unsaved]")).to_be_hidden()
     until(lambda: Preference.objects.count() == 1)
 
@@ -223,7 +226,7 @@ def test_an_undo_of_a_label_that_cannot_be_sent_yet_is_sent_after_it(
     expect(page.locator("[data-unsaved]")).to_contain_text("Not saved yet (2 things)")
     press(page, "2", "Enter")
     page.unroute("**/judge/")
-    page.get_by_role("button", name="Try now").click()
+    try_now(page)
     expect(page.locator("[data-saved]")).to_contain_text("Taken back")
     expect(page.locator(f"#stage [data-pair='{first}']:not(.is-sending)")).to_be_visible()
     expect(page.locator("[data-unsaved]")).to_be_hidden()
@@ -332,4 +335,59 @@ def test_two_tabs_show_the_same_pair_and_label_it_once(
     expect(other.locator("[data-problem-line]")).to_contain_text("labelled this pair already")
     assert Preference.objects.count() == 1
     assert Lease.objects.filter(annotator=ana).count() <= 2
+    assert_slots_add_up(study)
+
+
+def test_what_is_said_offline_of_a_label_that_is_changed_elsewhere_is_kept_to_be_compared(
+    open_page: OpenPage, study: Study, ana: User
+) -> None:
+    make_pairs(study, 3)
+    page = open_label(open_page(ana), study)
+    wait_for_ahead(study, ana)
+    page.wait_for_load_state("networkidle")
+
+    def lose_every_answer(route: Route) -> None:
+        if not Preference.objects.exists():
+            route.fetch()
+        route.abort()
+
+    intercept(page, "**/judge/", lose_every_answer)
+    press(page, "1", "Enter")
+    expect(page.locator("[data-unsaved]")).to_contain_text("Not saved yet")
+    change_preference(pair=Preference.objects.get().pair, annotator=ana, verdict=Verdict.TIE)
+    press(page, "b", "2")
+    page.unroute("**/judge/")
+    try_now(page)
+    expect(page.locator("[data-problem-line]")).to_contain_text("changed this label since")
+    assert Preference.objects.get().verdict == Verdict.TIE
+    page.get_by_role("link", name="Compare the two").click()
+    expect(page.locator("[data-draft-note]")).to_be_visible()
+    expect(page.locator("input[value=right]")).to_be_checked()
+    press(page, "Enter")
+    until(lambda: Preference.objects.get().verdict in (Verdict.A, Verdict.B))
+    assert PreferenceRevision.objects.count() == 3
+
+
+def test_of_what_two_tabs_say_instead_of_an_unsent_label_the_last_counts(
+    open_context: OpenContext, study: Study, ana: User
+) -> None:
+    make_pairs(study, 3)
+    context = open_context(ana)
+    one, other = context.new_page(), context.new_page()
+    for page in (one, other):
+        page.route("**/judge/", lambda route: route.abort())
+    open_label(one, study)
+    press(one, "1", "Enter")
+    expect(one.locator("[data-unsaved]")).to_be_visible()
+    open_label(other, study)
+    expect(other.locator("[data-unsaved]")).to_be_visible()
+    press(one, "b", "0")
+    press(other, "2")
+    for page, count in ((one, 1), (other, 2)):
+        page.unroute("**/judge/")
+        try_now(page)
+        expect(page.locator("[data-unsaved]")).to_be_hidden()
+        assert PreferenceRevision.objects.count() == count
+    assert Preference.objects.get().verdict in (Verdict.A, Verdict.B)
+    assert Preference.objects.get().version == 3
     assert_slots_add_up(study)

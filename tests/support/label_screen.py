@@ -36,3 +36,8 @@ def wait_for_ahead(study: Study, annotator: User) -> None:
 def press(page: Page, *keys: str) -> None:
     for key in keys:
         page.keyboard.press(key)
+
+
+def try_now(page: Page) -> None:
+    """Press the button that sends what is unsent; that, and with it the button, may have gone by itself."""
+    page.locator("[data-unsaved-retry]").dispatch_event("click")

@@ -11,10 +11,11 @@ let due = null; // what the server has not been told of yet
 let onItsWay = null; // a request of ours that the server has not answered
 const bases = new WeakMap(); // what a form says before anything has been begun
 
-export function contentOf(form) {
+export const contentOf = (form) => contentFrom((field) => form.elements[field]?.value);
+function contentFrom(said) {
   const content = {};
   for (const field of FIELDS) {
-    const value = form.elements[field]?.value;
+    const value = said(field);
     if (value) content[field] = field === "strength" ? Number(value) : value;
   }
   if (!content.edit_text) delete content.edit_side;
@@ -54,6 +55,11 @@ export function noteDraft() {
 export function dropDraft(pair) {
   forget(KIND, pairId(pair));
   if (due && due.form === pair.querySelector("[data-verdict-form]")) due = null;
+}
+
+// A label that another one stands against, as something begun on that: where one looks at it, both can be compared.
+export function keepRefused(id, said) {
+  if (!kept(KIND, id)) keep(KIND, id, { content: contentFrom((field) => said.get(field)), at: Date.now() });
 }
 
 // A form is sent with what it says now; what is on its way already must come before it.

@@ -1,7 +1,7 @@
 // One pair after the other: the next one is held ahead, an act leaves by the outbox, and its answer brings another pair.
 import { focusStage, pairId, root, shownPair, stage, verdictForm } from "./dom.js";
 import { elapsedMs, startClock } from "./clock.js";
-import { dropDraft, fill, restoreDraft } from "./drafts.js";
+import { dropDraft, fill, keepRefused, restoreDraft } from "./drafts.js";
 import { Outbox } from "./outbox.js";
 import { showDiff, watchPanes, markEdges } from "./panes.js";
 import { enrich } from "./rich.js";
@@ -53,7 +53,7 @@ function parse(html) {
   const progress = template.content.querySelector("#progress");
   const problem = template.content.querySelector("[data-problem]");
   if (progress) document.getElementById("progress").replaceWith(progress);
-  return { content, problem: problem ? problem.textContent : "" };
+  return { content, problem: problem ? problem.textContent : "", label: problem?.dataset.label || "" };
 }
 function keepAhead(content) {
   const fits = content && content.matches("[data-pair]") && pairId(content) !== pairId(shownPair());
@@ -111,10 +111,11 @@ function labelData(form, pair) {
   data.set("duration_ms", pair.dataset.durationMs);
   return data;
 }
+const typedIn = (data) => [data.get("rationale"), data.get("edit_text")].filter(Boolean).join("\n\n");
 const labelJob = (form, pair) => {
   const data = labelData(form, pair);
-  const typed = [data.get("rationale"), data.get("edit_text")].filter(Boolean).join("\n\n");
-  return { kind: "label", pair, pairId: pairId(pair), url: form.action, body: bodyOf(data, pair), sign: data.get("verdict"), typed };
+  const said = { body: bodyOf(data, pair), sign: data.get("verdict"), typed: typedIn(data) };
+  return { kind: "label", pair, pairId: pairId(pair), url: form.action, ...said };
 };
 // While a pair is on its way and no other is here, keys would change what was sent already; what waits to be taken back
 // is not changed either.
@@ -218,8 +219,9 @@ function onSettled(job, outcome) {
     dropUndo(job.pairId);
     return location.reload();
   }
-  const { content, problem } = parse(outcome.html);
-  tellProblem(problem, job.typed);
+  const { content, problem, label } = parse(outcome.html);
+  tellProblem(problem, { typed: job.typed, label });
+  if (label) keepRefused(job.pairId, job.body());
   if (job.kind === "undo") return settleUndo(job, { content, problem, isGone: outcome.status === 410 });
   if (problem) dropUndo(job.pairId);
   say(problem ? "" : DONE[job.kind]);
@@ -263,9 +265,11 @@ function sendWhatWasKept() {
     const pair = pairId(shownPair()) === number && kind === "label" ? shownPair() : null;
     if (pair) {
       fill(verdictForm(), Object.fromEntries(data));
+      // What is said instead of it is said by the same form.
+      verdictForm().elements.client_id.value = data.get("client_id");
       holdStill();
     }
-    const typed = [data.get("rationale"), data.get("edit_text")].filter(Boolean).join("\n\n");
+    const typed = typedIn(data);
     const sign = kind === "label" ? data.get("verdict") : kind;
     const version = Number(data.get("version"));
     outbox.add({ id, kind, pair, pairId: number, url, at, sign, typed, version, wasKept: true, body: bodyOf(data, pair) });

@@ -1,7 +1,7 @@
 // What a person did, on its way to the server: in order, each until the server has answered, nothing dropped silently.
 // Each act is kept in this browser until then, so that closing the tab loses nothing; the server knows a repeated one.
 import { csrfToken, pairId } from "./dom.js";
-import { allKept, forget, keep } from "./store.js";
+import { allKept, forget, keep, kept } from "./store.js";
 
 const TIMEOUT_MS = 20000;
 const LONGEST_WAIT_MS = 15000;
@@ -62,10 +62,12 @@ export class Outbox {
       .map(({ id, value }) => ({ ...value, id }));
   }
 
-  // Say something else instead of what waits; if that is on its way already, this follows it.
+  // Say something else instead of what waits; if that is on its way already, this follows it. Another tab may have the same
+  // act and have said something else before: of all that is said, the last counts.
   amend(job, changes) {
+    const elsewhere = new URLSearchParams(kept(KIND, job.id)?.fields).get("version");
     Object.assign(job, changes);
-    job.version = (job.version || 0) + 1;
+    job.version = Math.max(job.version || 0, Number(elsewhere)) + 1;
     this.#keep(job);
   }
 

@@ -32,11 +32,12 @@ export function hint(text) {
   if (text) line.timer = setTimeout(() => (line.textContent = ""), 4000);
 }
 
-// What was typed into a label that was refused is shown, so that it can be copied.
-export function tellProblem(text, typed = "") {
+// What was typed into a label that was refused is shown, so that it can be copied; `label` leads to the one that stands.
+export function tellProblem(text, { typed = "", label = "" } = {}) {
   const line = find("[data-problem-line]");
   line.replaceChildren(text);
   line.hidden = !text;
+  if (text && label) line.append(linkTo(label));
   if (!text || !typed) return;
   const details = document.createElement("details");
   const summary = document.createElement("summary");
@@ -46,6 +47,12 @@ export function tellProblem(text, typed = "") {
   pre.dir = "auto";
   details.append(summary, pre);
   line.append(details);
+}
+function linkTo(label) {
+  const link = document.createElement("a");
+  link.href = label;
+  link.textContent = "Compare the two";
+  return link;
 }
 export function tellUnsaved(why, count = 1) {
   const box = find("[data-unsaved]");
