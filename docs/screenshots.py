@@ -26,7 +26,7 @@ PAGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "label-keys": ("ada", "/studies/{study}/label/", ("?",)),
     "history": ("ada", "/studies/{study}/history/", ()),
     "profile": ("ada", "/profile/", ()),
-    "compare": ("lead", "/studies/{study}/compare/", ()),
+    "compare": ("lead", "/studies/{study}/compare/?order=better", ()),
     "compare-figures": ("lead", "/studies/{study}/compare/figures/", ()),
     "study": ("lead", "/studies/{study}/", ()),
     "round": ("lead", "/studies/{study}/rounds/{round}/", ()),
@@ -40,6 +40,7 @@ PAGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "quality": ("lead", "/studies/{study}/quality/", ()),
     "people": ("lead", "/studies/{study}/people/", ()),
     "recipe": ("lead", "/studies/{study}/recipe/", ()),
+    "demonstrations": ("lead", "/studies/{study}/demonstrations/", ()),
 }
 CHROMIUM_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
