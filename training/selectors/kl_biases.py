@@ -13,7 +13,7 @@ def kl_biases(policies: Sequence[Policy]) -> dict[int, str]:
 
     One response speaks for a policy: the held-out responses of a study are all drawn with the same settings.
     """
-    own = SampledResponse.objects.filter(policy=OuterRef("pk"), round=None).order_by("slot", "prompt")
+    own = SampledResponse.objects.filter(policy=OuterRef("pk"), round=None).order_by("slot", "prompt_id")
     rows = Policy.objects.filter(pk__in=[policy.pk for policy in policies])
     drawn = rows.order_by().annotate(drawn=Subquery(own.values("settings")[:1])).values_list("pk", "drawn")
     return {pk: kl_bias(settings or {}) for pk, settings in drawn}
