@@ -170,7 +170,7 @@ def batch_quality(study: Study, *, batch: int) -> BatchQuality:
         counts[row.annotator_id].add(_verdicts_of(row))
     _count_repeats(study, into=counts)
     _count_gold(study, into=counts)
-    seconds, _ = _read_latest(labels, into=counts, lengths=True)
+    seconds, _ = _read_latest(labels, among=labels, into=counts, lengths=True)
     everybody = _Counts()
     for mine in counts.values():
         everybody.add(mine)
@@ -198,7 +198,10 @@ def _counted(study: Study, *, kept: KeptVotes, lengths: bool = True) -> _Counted
     days = _count_verdicts(study, kept=kept, into=counts)
     _count_repeats(study, into=counts)
     _count_gold(study, into=counts)
-    seconds, sampled = _read_latest(_labels(study), into=counts, lengths=lengths)
+    # Among all of a study's labels, of any purpose: the database finds those from the newest backwards.
+    among = Preference.objects.filter(pair__study=study)
+    labels = Preference.objects.filter(pair__purpose__in=REAL_PURPOSES)
+    seconds, sampled = _read_latest(labels, among=among, into=counts, lengths=lengths)
     return _Counted(counts=counts, days=days, seconds=seconds, sampled=sampled)
 
 
@@ -260,14 +263,18 @@ def _count_gold(study: Study, *, into: dict[int, _Counts]) -> None:
 
 
 def _read_latest(
-    labels: QuerySet[Preference], *, into: dict[int, _Counts], lengths: bool
+    labels: QuerySet[Preference],
+    *,
+    among: QuerySet[Preference],
+    into: dict[int, _Counts],
+    lengths: bool,
 ) -> tuple[dict[int, list[float]], int]:
-    """Read durations of the latest labels, and with `lengths`, for which the texts are read, which response
-    was longer; returns seconds per annotator.
+    """Read durations of those labels that belong to the latest of `among`, and with `lengths`, for which the
+    texts are read, which response was longer; returns seconds per annotator, and how many labels these are.
     """
     # The ids first: sorting must not drag the texts along.
-    latest = labels.order_by("-pk").values("pk")[:LATEST_LABELS]
-    rows = Preference.objects.filter(pk__in=Subquery(latest)).values_list(
+    latest = among.order_by("-pk").values("pk")[:LATEST_LABELS]
+    rows = labels.filter(pk__in=Subquery(latest)).values_list(
         "annotator", "verdict", "duration_ms", _longer_response() if lengths else Value("")
     )
     seconds: dict[int, list[float]] = defaultdict(list)

@@ -337,13 +337,15 @@ class World:
 
 def build(size: Size) -> str:
     """Write the study and return its slug."""
-    from django.db import connection, transaction
+    from django.db import transaction
+
+    from annotate.services.table_statistics import refresh_statistics
 
     with transaction.atomic():
         world = World(size)
         world.write()
-    with connection.cursor() as cursor:
-        cursor.execute("ANALYZE")
+    # As `reconcile` does within seconds.
+    refresh_statistics()
     return world.study.slug
 
 

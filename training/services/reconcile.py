@@ -17,6 +17,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from annotate.services.queue import release_expired_leases
+from annotate.services.table_statistics import refresh_statistics
 from training.models import Attempt, Job
 from training.services.carrier import attempts_lost_by_queue, carry
 from training.services.engine_servers import refresh_external_servers
@@ -56,6 +57,7 @@ def reconcile() -> Reconciled | None:
             return None
         now = timezone.now()
         refresh_external_servers()
+        refresh_statistics()
         return Reconciled(
             replaced=replace_dead_attempts(now=now),
             requeued=requeue_lost_attempts(now=now),
