@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import Count, Q, Sum
+from django.db.models import Count, Q, QuerySet, Sum
 
 from annotate.models import Pair, Preference, Study, Verdict
 from annotate.selectors.frozen_votes import KeptVotes, kept_votes
@@ -71,7 +71,7 @@ class LabelCounts:
 
 
 def counted_labels(study: Study, *, rounds: Iterable[Round]) -> dict[int, LabelCounts]:
-    """Return by round number the labels on training pairs that were not withdrawn: four queries.
+    """Return by round number the labels on training pairs that were not withdrawn: five queries.
 
     Those on frozen pairs are read from where they are kept, so that the cost grows with the open round alone.
     """
@@ -81,31 +81,35 @@ def counted_labels(study: Study, *, rounds: Iterable[Round]) -> dict[int, LabelC
     for row in kept.rows:
         wanted, verdicts = row.counts["labels_wanted"], row.counts["verdicts"]
         counts[row.batch] += LabelCounts(pairs=row.pairs, labels_wanted=wanted, **verdicts)
+    live_numbers = not_all_kept(study, numbers=numbers, kept=kept)
     for number, live in [
-        *live_pairs(study, numbers=numbers, kept=kept),
-        *live_labels(study, numbers=numbers, kept=kept),
+        *live_pairs(study, numbers=live_numbers, kept=kept),
+        *live_labels(study, numbers=live_numbers, kept=kept),
     ]:
         counts[number] += live
     return dict(counts)
 
 
+def not_all_kept(study: Study, *, numbers: Sequence[int], kept: KeptVotes) -> list[int]:
+    """Return the rounds that have pairs beside those that are kept: one query, which reads an index alone."""
+    pairs = Pair.objects.filter(study=study, purpose=Pair.Purpose.TRAIN, batch__in=numbers)
+    rows = pairs.order_by().values_list("batch").annotate(pairs=Count("pk"))
+    kept_pairs = {row.batch: row.pairs for row in kept.rows}
+    return [number for number, count in rows if count != kept_pairs.get(number)]
+
+
 def live_pairs(study: Study, *, numbers: Sequence[int], kept: KeptVotes) -> list[tuple[int, LabelCounts]]:
     """Count the pairs of each of these rounds that are not kept, and the labels they want: one query."""
-    pairs = Pair.objects.filter(
-        kept.pairs_elsewhere, study=study, purpose=Pair.Purpose.TRAIN, batch__in=numbers
-    )
-    totals = pairs.exclude(state=Pair.State.WITHDRAWN).order_by().values_list("batch")
+    totals = _pairs_not_kept(study, numbers=numbers, kept=kept).order_by().values_list("batch")
     rows = totals.annotate(pairs=Count("pk"), labels_wanted=Sum("labels_wanted"))
     return [(number, LabelCounts(pairs=count, labels_wanted=wanted)) for number, count, wanted in rows]
 
 
 def live_labels(study: Study, *, numbers: Sequence[int], kept: KeptVotes) -> list[tuple[int, LabelCounts]]:
     """Count the labels of each of these rounds that are not kept: one query."""
-    votes = Preference.objects.filter(
-        kept.votes_elsewhere, pair__study=study, pair__purpose=Pair.Purpose.TRAIN, pair__batch__in=numbers
-    )
+    pairs = _pairs_not_kept(study, numbers=numbers, kept=kept)
     counted: Any = (
-        votes.exclude(pair__state=Pair.State.WITHDRAWN)
+        Preference.objects.filter(pair__in=pairs.values("pk"))
         .order_by()
         .values("pair__batch")
         .annotate(
@@ -115,6 +119,13 @@ def live_labels(study: Study, *, numbers: Sequence[int], kept: KeptVotes) -> lis
     )
     rows: list[dict[str, int]] = list(counted)
     return [(row.pop("pair__batch"), LabelCounts(**row)) for row in rows]
+
+
+def _pairs_not_kept(study: Study, *, numbers: Sequence[int], kept: KeptVotes) -> QuerySet[Pair]:
+    pairs = Pair.objects.filter(
+        kept.pairs_elsewhere, study=study, purpose=Pair.Purpose.TRAIN, batch__in=numbers
+    )
+    return pairs.exclude(state=Pair.State.WITHDRAWN)
 
 
 def usage_until(study: Study, *, rounds: Iterable[Round]) -> LabelUsage:
