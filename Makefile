@@ -15,6 +15,8 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# What is imported is compiled then; all of it would take a minute and a half more.
+INSTALL := $(PIP) install --no-compile
 
 # The stamps are named after what was installed and are written last: another interpreter, a changed pin or an install
 # that did not finish means another stamp or none, and the environment is made anew.
@@ -109,17 +111,17 @@ $(RUN_STAMP):
 	@echo "Installing into $(VENV) (once; about 2 minutes and 4 GB) …"
 	@rm -rf $(VENV)
 	@"$(PYTHON)" -m venv $(VENV)
-	@$(PIP) install '$(TORCH)' 2> $(VENV)/torch-install.log || { \
+	@$(INSTALL) '$(TORCH)' 2> $(VENV)/torch-install.log || { \
 	  echo "$(TORCH) is not on the configured package index; asking PyTorch's own CPU index …"; \
-	  $(PIP) install --extra-index-url $(TORCH_CPU_INDEX) '$(TORCH)'; }
-	@$(PIP) install -r $(REQUIREMENTS)
+	  $(INSTALL) --extra-index-url $(TORCH_CPU_INDEX) '$(TORCH)'; }
+	@$(INSTALL) -r $(REQUIREMENTS)
 	@# Text models need none of these, and a build that does not match torch breaks `import transformers`.
 	@$(PIP) uninstall --yes $(UNUSED_PACKAGES) 2> /dev/null
 	@touch $@
 
 $(DEV_STAMP): $(RUN_STAMP)
 	@echo "Installing what tests and checks need (once) …"
-	@$(PIP) install -r requirements-base.txt -r requirements-dev.txt
+	@$(INSTALL) -r requirements-base.txt -r requirements-dev.txt
 	@touch $@
 
 # Without a browser the browser tests are left out, and the end of the test run says so.

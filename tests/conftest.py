@@ -19,8 +19,12 @@ hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where processes share the tests, one of them has all that need the engine: it takes two cores."""
+    """Where processes share the tests, one of them has all that need the engine: it takes two cores.
+
+    First, since pytest-xdist reads the marks in the same hook.
+    """
     for item in items:
         if item.get_closest_marker("engine"):
             item.add_marker(pytest.mark.xdist_group("engine"))
