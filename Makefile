@@ -46,7 +46,7 @@ test: $(DEV_STAMP) browser ## set up and run every test
 	@$(BIN)/python -m dpo_studio.processes.demo_model
 	@# Exit code 5: PYTEST_ARGS chose no test of this half.
 	@$(BIN)/python -m pytest -n 2 -m "$(FAST_TESTS)" $(PYTEST_ARGS) || [ $$? = 5 ]
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not ($(FAST_TESTS))" $(PYTEST_ARGS) || [ $$? = 5 ]
+	@$(BIN)/python -m pytest -n 2 --dist loadscope -m "not ($(FAST_TESTS))" $(PYTEST_ARGS) || [ $$? = 5 ]
 
 .PHONY: test-fast
 test-fast: $(DEV_STAMP) ## the tests without engine, browser and long waits (3 to 4 minutes on two cores)

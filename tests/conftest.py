@@ -1,11 +1,14 @@
 """What every test gets: a database in a file, which processes can share, and a home of its own."""
 
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 from django.conf import settings as django_settings
 from pytest_django import Settings
+from xdist.scheduler import LoadScopeScheduling
 
 pytest_plugins = [
     "tests.support.engine",
@@ -19,15 +22,23 @@ hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where processes share the tests, one of them has all that need the engine: it takes two cores.
+class OneEngine(LoadScopeScheduling):  # type: ignore[misc]
+    """Tests one by one to whichever process is free, but all files that need the engine to one of them.
 
-    First, since pytest-xdist reads the marks in the same hook.
+    An engine takes two cores. Groups made with pytest-xdist's own marks are no groups under pytest 9.2.
     """
-    for item in items:
-        if item.get_closest_marker("engine"):
-            item.add_marker(pytest.mark.xdist_group("engine"))
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "engine" if needs_engine(nodeid.partition("::")[0]) else nodeid
+
+
+@cache
+def needs_engine(path: str) -> bool:
+    return "pytest.mark.engine" in (django_settings.BASE_DIR / path).read_text(encoding="utf-8")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneEngine | None:
+    return OneEngine(config, log) if config.getvalue("dist") == "loadscope" else None
 
 
 @pytest.fixture(scope="session")

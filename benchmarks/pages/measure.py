@@ -50,7 +50,10 @@ PAGES = {
 
 @dataclass(frozen=True)
 class PageCost:
-    """Milliseconds of processor time and database statements of one page."""
+    """Milliseconds of processor time and database statements of one page.
+
+    `yardstick` is what a fixed loop took right after it: the speed of a shared machine changes.
+    """
 
     page: str
     first: float
@@ -58,6 +61,7 @@ class PageCost:
     unchanged: float
     statements: int
     kilobytes: float
+    yardstick: float
 
 
 def costs_of(slug: str) -> list[PageCost]:
@@ -137,7 +141,16 @@ def cost_of(client: Client, *, study: Study, page: str, rest: str) -> PageCost:
         unchanged=round(statistics.median(cost for cost, _, _ in unchanged), 1),
         statements=unchanged[0][1],
         kilobytes=round(unchanged[0][2] / 1024, 1),
+        yardstick=round(yardstick(), 1),
     )
+
+
+def yardstick() -> float:
+    """Return the milliseconds of processor time of a million products."""
+    began = time.process_time()
+    for number in range(1_000_000):
+        number * number
+    return 1000 * (time.process_time() - began)
 
 
 def label_one(study: Study) -> None:

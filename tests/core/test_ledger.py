@@ -3,7 +3,9 @@
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -218,6 +220,21 @@ def test_a_full_disk_ends_with_a_sentence(model: nn.Module, tmp_path: Path) -> N
 def test_a_ledger_in_no_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="cannot be opened"), opened(tmp_path / "nowhere"):
         pass
+
+
+def test_many_begin_one_ledger_at_once(tmp_path: Path) -> None:
+    together = threading.Barrier(8, timeout=20)
+
+    def begin(folder: Path) -> None:
+        together.wait()
+        with opened(folder):
+            pass
+
+    with ThreadPoolExecutor(8) as threads:
+        for number in range(20):
+            (folder := tmp_path / str(number)).mkdir()
+            for one in [threads.submit(begin, folder) for _ in range(8)]:
+                one.result()
 
 
 WRITER = """
