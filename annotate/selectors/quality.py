@@ -84,7 +84,6 @@ class StudyQuality:
     alarms: tuple[Alarm, ...]
     annotators: tuple[AnnotatorQuality, ...]
     days: tuple[DayCount, ...]
-    sampled: int
 
 
 @dataclass(frozen=True)
@@ -129,7 +128,6 @@ class _Counted:
     counts: dict[int, _Counts]
     days: dict[date, int]
     seconds: dict[int, list[float]]
-    sampled: int
 
 
 def study_quality(study: Study) -> StudyQuality:
@@ -158,7 +156,6 @@ def study_quality(study: Study) -> StudyQuality:
         alarms=alarms_of(figures, whose="Together, the annotators"),
         annotators=_lines(study, figures=annotators),
         days=_latest_days(counted.days),
-        sampled=counted.sampled,
     )
 
 
@@ -170,7 +167,7 @@ def batch_quality(study: Study, *, batch: int) -> BatchQuality:
         counts[row.annotator_id].add(_verdicts_of(row))
     _count_repeats(study, into=counts)
     _count_gold(study, into=counts)
-    seconds, _ = _read_latest(labels, among=labels, into=counts, lengths=True)
+    seconds = _read_latest(labels, among=labels, into=counts, lengths=True)
     everybody = _Counts()
     for mine in counts.values():
         everybody.add(mine)
@@ -201,8 +198,8 @@ def _counted(study: Study, *, kept: KeptVotes, lengths: bool = True) -> _Counted
     # Among all of a study's labels, of any purpose: the database finds those from the newest backwards.
     among = Preference.objects.filter(pair__study=study)
     labels = Preference.objects.filter(pair__purpose__in=REAL_PURPOSES)
-    seconds, sampled = _read_latest(labels, among=among, into=counts, lengths=lengths)
-    return _Counted(counts=counts, days=days, seconds=seconds, sampled=sampled)
+    seconds = _read_latest(labels, among=among, into=counts, lengths=lengths)
+    return _Counted(counts=counts, days=days, seconds=seconds)
 
 
 def _count_verdicts(study: Study, *, kept: KeptVotes, into: dict[int, _Counts]) -> dict[date, int]:
@@ -268,9 +265,9 @@ def _read_latest(
     among: QuerySet[Preference],
     into: dict[int, _Counts],
     lengths: bool,
-) -> tuple[dict[int, list[float]], int]:
+) -> dict[int, list[float]]:
     """Read durations of those labels that belong to the latest of `among`, and with `lengths`, for which the
-    texts are read, which response was longer; returns seconds per annotator, and how many labels these are.
+    texts are read, which response was longer; returns seconds per annotator.
     """
     # The ids first: sorting must not drag the texts along.
     latest = among.order_by("-pk").values("pk")[:LATEST_LABELS]
@@ -278,16 +275,14 @@ def _read_latest(
         "annotator", "verdict", "duration_ms", _longer_response() if lengths else Value("")
     )
     seconds: dict[int, list[float]] = defaultdict(list)
-    sampled = 0
     for annotator, verdict, duration_ms, longer in rows:
-        sampled += 1
         mine = into[annotator]
         if duration_ms is not None:
             seconds[annotator].append(duration_ms / 1000)
         if longer and verdict in (Verdict.A, Verdict.B):
             mine.unequal += 1
             mine.longer += verdict == longer
-    return seconds, sampled
+    return seconds
 
 
 def _longer_response() -> Case:

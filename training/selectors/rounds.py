@@ -94,7 +94,7 @@ class RoundRow:
 
 
 def round_rows(study: Study, *, jobs: list[JobRow], number: int | None = None) -> list[RoundRow]:
-    """Return the study's rounds, newest first, or only the one of this number: in five queries."""
+    """Return the study's rounds, newest first, or only the one of this number: in seven queries."""
     rounds = study.rounds.select_related("sampled_policy", "chosen_policy").order_by("-number")
     chosen = list(rounds if number is None else rounds.filter(number=number))
     labels = counted_labels(study, rounds=chosen)
