@@ -145,6 +145,12 @@ class Pair(models.Model):
                 condition=models.Q(state="frozen"),
                 name="frozen_pairs_by_delivery",
             ),
+            # By delivery first, so that no search of the queue, which names none, takes it.
+            models.Index(
+                fields=["batch", "purpose", "study"],
+                condition=models.Q(state="open"),
+                name="open_pairs_by_delivery",
+            ),
             models.Index(
                 fields=["reserved_for", "original"],
                 condition=models.Q(reserved_for__isnull=False),

@@ -1,15 +1,15 @@
 """Preferences as other parts read them: votes per pair for training sets, and figures for the lead."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from django.db.models import Count, Exists, F, OuterRef, Prefetch, Q, QuerySet, Sum
+from django.db.models import Count, Exists, OuterRef, Prefetch, Q, QuerySet, Sum
 
 from annotate.models import Lease, Membership, Pair, Preference, Resolution, Skip, Split, Study, Verdict
 
 CHUNK = 500
-LEFT_OUT = "left_out"
+LEFT_OUT, CONFLICTING = "left_out", "conflicting"
 
 
 @dataclass(frozen=True)
@@ -116,42 +116,35 @@ def label_progress(*, study: Study, batch: int) -> LabelProgress:
 
 def label_usage(*, study: Study, batches: Iterable[int] | None = None) -> LabelUsage:
     """Count training pairs by a lead's verdict, else by the majority of their votes; see `majority`."""
-    pairs = _train_pairs(study=study, batches=batches, purpose=Pair.Purpose.TRAIN)
-    counts = ~Q(preferences__annotator__in=left_out_annotators(study))
-    counted = {
-        verdict.value: Count("preferences", filter=counts & Q(preferences__verdict=verdict))
-        for verdict in Verdict
-    }
-    # Grouped by the key alone: by every column of a pair it takes twice as long.
-    decided = (
-        pairs.order_by()
-        .values("pk")
-        .annotate(**counted, decided=F("resolution__verdict"), out=F("resolution__left_out"))
-    )
-    # Many pairs, few different tallies: each is judged once.
-    tallies = Counter(decided.values_list("decided", "out", *counted))
-    outcomes: Counter[str] = Counter()
-    for (verdict, out, *tally), pairs_alike in tallies.items():
-        outcome = LEFT_OUT if out else verdict or majority(dict(zip(counted, tally, strict=True)))
-        outcomes[outcome] += pairs_alike
+    pairs = _train_pairs(study=study, batches=batches, purpose=Pair.Purpose.TRAIN).order_by()
+    votes = Preference.objects.filter(pair__in=pairs.values("pk")).order_by()
+    counted = votes.exclude(annotator__in=left_out_annotators(study))
+    tallies: defaultdict[int, Counter[str]] = defaultdict(Counter)
+    # Added up here: grouped by the database, each sum is converted apart, which takes twice as long.
+    for pair, verdict in counted.values_list("pair", "verdict"):
+        tallies[pair][verdict] += 1
+    outcomes = {pair: majority(tally) for pair, tally in tallies.items()}
+    decided = Resolution.objects.filter(pair__in=pairs.values("pk")).order_by()
+    for pair, verdict, is_out in decided.values_list("pair", "verdict", "left_out"):
+        if is_out or verdict:
+            outcomes[pair] = LEFT_OUT if is_out else verdict
+    counts, there = Counter(outcomes.values()), pairs.count()
     return LabelUsage(
-        pairs=outcomes.total(),
-        unlabelled=outcomes["unlabelled"],
-        usable=outcomes[Verdict.A] + outcomes[Verdict.B],
-        tied=outcomes[Verdict.TIE],
-        both_bad=outcomes[Verdict.BOTH_BAD],
-        conflicting=outcomes["conflicting"],
-        left_out=outcomes[LEFT_OUT],
+        pairs=there,
+        unlabelled=there - len(outcomes),
+        usable=counts[Verdict.A] + counts[Verdict.B],
+        tied=counts[Verdict.TIE],
+        both_bad=counts[Verdict.BOTH_BAD],
+        conflicting=counts[CONFLICTING],
+        left_out=counts[LEFT_OUT],
     )
 
 
-def majority(tally: dict[str, int]) -> str:
-    """Return the leading verdict, "conflicting" when two lead alike, "unlabelled" without votes."""
+def majority(tally: Counter[str]) -> str:
+    """Return the leading verdict, "conflicting" when several lead alike."""
     most = max(tally.values())
-    if most == 0:
-        return "unlabelled"
     leading = [verdict for verdict, votes in tally.items() if votes == most]
-    return leading[0] if len(leading) == 1 else "conflicting"
+    return leading[0] if len(leading) == 1 else CONFLICTING
 
 
 def _train_pairs(*, study: Study, batches: Iterable[int] | None, purpose: Pair.Purpose) -> QuerySet[Pair]:

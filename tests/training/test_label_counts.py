@@ -1,10 +1,13 @@
 """Counts of a study's labels: those on frozen pairs are kept, and the figures are never out of date."""
 
+from typing import Any
+
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from annotate.models import FrozenVotes, Membership, Pair, Resolution, Role, Study, Verdict
+from annotate.selectors.frozen_votes import KeptVotes, kept_votes
 from annotate.selectors.preferences import label_usage
 from annotate.services.members import set_in_training_sets
 from annotate.services.pairs import freeze_batch
@@ -13,6 +16,7 @@ from tests.support.voted_study import make_voted_study
 from tests.training.factories import make_study, make_user
 from tests.training.loop import fill_round, label_round
 from training.models import Policy, Round
+from training.selectors import label_counts
 from training.selectors.label_counts import LabelCounts, counted_labels, usage_until
 from training.services.rounds import open_round
 
@@ -79,6 +83,31 @@ def test_a_round_that_takes_labels_is_counted_each_time(study: Study) -> None:
     label_round(opened, verdicts=[Verdict.B])
     assert counted_labels(study, rounds=[opened])[1].b == 1
     assert not FrozenVotes.objects.exists()
+
+
+def test_pairs_that_come_back_into_a_frozen_round_count_at_once(study: Study) -> None:
+    item = frozen_round(study, Verdict.A, Verdict.B, Verdict.TIE)
+    back = Pair.objects.filter(study=study, batch=1).earliest("pk")
+    for state in (Pair.State.OPEN, Pair.State.WITHDRAWN, Pair.State.FROZEN):
+        Pair.objects.filter(pk=back.pk).update(state=state)
+        assert counted_labels(study, rounds=[item])[1] == one_by_one(study, batch=1)
+
+
+@pytest.mark.parametrize("reads_before", [True, False])
+def test_a_round_that_is_frozen_while_a_page_is_read_counts_on_it(
+    study: Study, monkeypatch: pytest.MonkeyPatch, reads_before: bool
+) -> None:
+    opened = open_round(study=study)
+    fill_round(opened)
+    label_round(opened, verdicts=[Verdict.B])
+
+    def freezing(study: Study, **named: Any) -> KeptVotes:
+        before = kept_votes(study, **named)
+        freeze_batch(study=study, batch=1)
+        return before if reads_before else kept_votes(study, **named)
+
+    monkeypatch.setattr(label_counts, "kept_votes", freezing)
+    assert counted_labels(study, rounds=[opened])[1] == one_by_one(study, batch=1)
 
 
 def test_leaving_somebody_out_shows_at_once_and_no_later_view_costs_more(study: Study) -> None:

@@ -1,6 +1,6 @@
 """Background jobs as people see them: progress, time left, why one failed and what can be done."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from django.db.models import OuterRef, Subquery
@@ -15,8 +15,32 @@ SECONDS_BEFORE_ESTIMATE = 5
 # A worker that misses this many heartbeats in a row is worth a word.
 HEARTBEATS_MISSED = 4
 
-# What runs say of themselves at length; no line about a job shows it.
-DOCUMENTS = tuple(f"run__{name}" for name in ("config", "receipt", "result"))
+# What a line about a job says: of the job itself, and of what it works for.
+OF_JOB = (
+    "study",
+    "kind",
+    "state",
+    "done",
+    "total",
+    "unit",
+    "message",
+    "cause",
+    "attempt_number",
+    "cancel_requested",
+    "started_at",
+    "finished_at",
+    "created_at",
+)
+OF_SUBJECT = (
+    "round__number",
+    "round__state",
+    "round__sampled_policy__number",
+    "policy__number",
+    "run__number",
+    "run__round__number",
+    "run__round__state",
+    "demonstration_run__examples",
+)
 
 CONSEQUENCES = {
     Job.Kind.SAMPLING: "Pairs that exist stay and can be labelled; no more are made until you retry.",
@@ -114,16 +138,20 @@ def job_rows(study: Study) -> list[JobRow]:
     jobs = (
         Job.objects.filter(study=study)
         .select_related("round__sampled_policy", "policy", "run__round", "demonstration_run")
-        .defer(*DOCUMENTS)
+        .only(*OF_JOB, *OF_SUBJECT)
         .annotate(lease_until=Subquery(attempt.values("lease_until")[:1]))
         .order_by("pk")
     )
     now = timezone.now()
-    rows = [job_row(job, lease_until=job.lease_until, now=now) for job in jobs]
     newest = {job.round_id: job for job in jobs if job.kind == Job.Kind.RUN}
     return [
-        replace(row, is_superseded=row.is_run and is_replaced(job, newest=newest[job.round_id]))
-        for row, job in zip(rows, jobs, strict=True)
+        job_row(
+            job,
+            lease_until=job.lease_until,
+            now=now,
+            is_superseded=job.kind == Job.Kind.RUN and is_replaced(job, newest=newest[job.round_id]),
+        )
+        for job in jobs
     ]
 
 
@@ -132,7 +160,7 @@ def is_replaced(job: Job, *, newest: Job) -> bool:
     return job != newest and job.finished_at is not None and newest.created_at >= job.finished_at
 
 
-def job_row(job: Job, *, lease_until: datetime | None, now: datetime) -> JobRow:
+def job_row(job: Job, *, lease_until: datetime | None, now: datetime, is_superseded: bool = False) -> JobRow:
     of_round = job.round or (job.run.round if job.run else None)
     return JobRow(
         pk=job.pk,
@@ -157,6 +185,7 @@ def job_row(job: Job, *, lease_until: datetime | None, now: datetime) -> JobRow:
         demonstration_run_id=job.demonstration_run_id,
         round_number=of_round.number if of_round else None,
         round_state=of_round.state if of_round else "",
+        is_superseded=is_superseded,
     )
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from django.db.models import Count, Q, QuerySet, Sum
 
 from annotate.models import Pair, Preference, Study, Verdict
-from annotate.selectors.frozen_votes import KeptVotes, kept_votes
+from annotate.selectors.frozen_votes import KeptVotes, kept_votes, open_batches
 from annotate.selectors.preferences import LabelUsage
 from annotate.selectors.vote_columns import vote_columns
 from annotate.selectors.votes import usage_of
@@ -76,12 +76,13 @@ def counted_labels(study: Study, *, rounds: Iterable[Round]) -> dict[int, LabelC
     Those on frozen pairs are read from where they are kept, so that the cost grows with the open round alone.
     """
     numbers = [item.number for item in rounds]
+    opened = open_batches(study, batches=numbers)
     kept = kept_votes(study, column="counts", batches=numbers)
     counts: defaultdict[int, LabelCounts] = defaultdict(LabelCounts)
     for row in kept.rows:
         wanted, verdicts = row.counts["labels_wanted"], row.counts["verdicts"]
         counts[row.batch] += LabelCounts(pairs=row.pairs, labels_wanted=wanted, **verdicts)
-    live_numbers = not_all_kept(study, numbers=numbers, kept=kept)
+    live_numbers = kept.batches_elsewhere(opened=opened)
     for number, live in [
         *live_pairs(study, numbers=live_numbers, kept=kept),
         *live_labels(study, numbers=live_numbers, kept=kept),
@@ -90,22 +91,14 @@ def counted_labels(study: Study, *, rounds: Iterable[Round]) -> dict[int, LabelC
     return dict(counts)
 
 
-def not_all_kept(study: Study, *, numbers: Sequence[int], kept: KeptVotes) -> list[int]:
-    """Return the rounds that have pairs beside those that are kept: one query, which reads an index alone."""
-    pairs = Pair.objects.filter(study=study, purpose=Pair.Purpose.TRAIN, batch__in=numbers)
-    rows = pairs.order_by().values_list("batch").annotate(pairs=Count("pk"))
-    kept_pairs = {row.batch: row.pairs for row in kept.rows}
-    return [number for number, count in rows if count != kept_pairs.get(number)]
-
-
-def live_pairs(study: Study, *, numbers: Sequence[int], kept: KeptVotes) -> list[tuple[int, LabelCounts]]:
+def live_pairs(study: Study, *, numbers: Collection[int], kept: KeptVotes) -> list[tuple[int, LabelCounts]]:
     """Count the pairs of each of these rounds that are not kept, and the labels they want: one query."""
     totals = _pairs_not_kept(study, numbers=numbers, kept=kept).order_by().values_list("batch")
     rows = totals.annotate(pairs=Count("pk"), labels_wanted=Sum("labels_wanted"))
     return [(number, LabelCounts(pairs=count, labels_wanted=wanted)) for number, count, wanted in rows]
 
 
-def live_labels(study: Study, *, numbers: Sequence[int], kept: KeptVotes) -> list[tuple[int, LabelCounts]]:
+def live_labels(study: Study, *, numbers: Collection[int], kept: KeptVotes) -> list[tuple[int, LabelCounts]]:
     """Count the labels of each of these rounds that are not kept: one query."""
     pairs = _pairs_not_kept(study, numbers=numbers, kept=kept)
     counted: Any = (
@@ -121,7 +114,7 @@ def live_labels(study: Study, *, numbers: Sequence[int], kept: KeptVotes) -> lis
     return [(row.pop("pair__batch"), LabelCounts(**row)) for row in rows]
 
 
-def _pairs_not_kept(study: Study, *, numbers: Sequence[int], kept: KeptVotes) -> QuerySet[Pair]:
+def _pairs_not_kept(study: Study, *, numbers: Collection[int], kept: KeptVotes) -> QuerySet[Pair]:
     pairs = Pair.objects.filter(
         kept.pairs_elsewhere, study=study, purpose=Pair.Purpose.TRAIN, batch__in=numbers
     )
