@@ -175,6 +175,15 @@ def test_settings_of_a_run_as_they_are_say_what_to_change(world: PageWorld) -> N
     assert "Change at least one setting, usually β" in html
 
 
+def test_settings_are_known_again_after_the_home_was_moved(world: PageWorld) -> None:
+    run = trained_round(world)
+    policy = add_policy(world.study, number=2)
+    Policy.objects.filter(pk=policy.pk).update(adapter_path="policies/none")
+    Round.objects.filter(pk=run.round_id).update(sampled_policy=policy)
+    Run.objects.filter(pk=run.pk).update(config={**run.config, "parent_adapter": "/before/policies/none"})
+    assert "These are the settings of run 1" in form_page(world, "?from=1")
+
+
 def test_what_is_there_already_is_left_out_of_a_sweep_and_said(world: PageWorld) -> None:
     trained_round(world)
     sweep = typed(beta="0.1, 0.3")
