@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from django.core.paginator import Page, Paginator
 from django.db.models import Count, Exists, F, IntegerField, Max, Min, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
-from django.utils.http import urlencode
+from django.utils.http import url_has_allowed_host_and_scheme, urlencode
 
 from annotate.models import Flag, Membership, Pair, Preference, Resolution, Role, Skip, Study, Verdict
 
 PAGE_SIZE = 25
+# An address stays far shorter than what browsers and servers take.
+MOST_LISTED = 100
 QUEUED = (Pair.Purpose.TRAIN, Pair.Purpose.EVALUATE)
 KINDS = {
     "conflicts": "Conflicts",
@@ -29,17 +31,29 @@ NOTHING_SAYS = {
 
 @dataclass(frozen=True)
 class ReviewFilter:
-    """Which queue, narrowed to a delivery, to an annotator's pairs, to a flag's reason."""
+    """Which queue, narrowed to a delivery, to an annotator's pairs, to a flag's reason.
+
+    Or, where there are `pairs`, the undecided ones of them in this order; `back` is the page that lists them.
+    """
 
     kind: str = "conflicts"
     batch: str = ""
     annotator: str = ""
     reason: str = ""
+    pairs: tuple[int, ...] = ()
+    back: str = ""
 
     @property
     def query(self) -> str:
+        if self.pairs:
+            return urlencode({"pairs": self.listed, "back": self.back})
         chosen = {"kind": self.kind, "batch": self.batch, "annotator": self.annotator, "reason": self.reason}
         return urlencode({key: value for key, value in chosen.items() if value})
+
+    @property
+    def listed(self) -> str:
+        """Return the pairs as they stand in an address."""
+        return ",".join(map(str, self.pairs))
 
 
 @dataclass(frozen=True)
@@ -72,14 +86,21 @@ class ReviewQueues:
 
 def review_filter(params: dict[str, str]) -> ReviewFilter:
     """Read a filter from a query string; what is not known is no filter."""
-    kind = params.get("kind", "conflicts")
+    kind, back = params.get("kind", "conflicts"), params.get("back", "")
     batch, annotator, reason = (params.get(name, "") for name in ("batch", "annotator", "reason"))
     return ReviewFilter(
         kind=kind if kind in KINDS else "conflicts",
         batch=batch if batch.isdecimal() and len(batch) < 10 else "",
         annotator=annotator if annotator.isdecimal() and len(annotator) < 18 else "",
         reason=reason if reason in Flag.Reason.values else "",
+        pairs=_ids(params.get("pairs", "")),
+        back=back if url_has_allowed_host_and_scheme(back, allowed_hosts=None) else "",
     )
+
+
+def _ids(listed: str) -> tuple[int, ...]:
+    parts = listed.split(",")[:MOST_LISTED]
+    return tuple(int(part) for part in parts if part.isdecimal() and len(part) < 18)
 
 
 def review_queues(study: Study, *, wanted: ReviewFilter, number: str) -> ReviewQueues:
@@ -102,6 +123,8 @@ def review_queues(study: Study, *, wanted: ReviewFilter, number: str) -> ReviewQ
 
 def review_ids(study: Study, *, wanted: ReviewFilter, split: list[SplitPair] | None = None) -> list[int]:
     """Return the ids of a queue's pairs, oldest first; `split` is what is known of pairs in dispute."""
+    if wanted.pairs:
+        return _undecided(study, listed=wanted.pairs)
     pairs = _queue(study, kind=wanted.kind)
     if pairs is None:
         found = _of_kind(split_pairs(study) if split is None else split, kind=wanted.kind)
@@ -121,7 +144,12 @@ def review_ids(study: Study, *, wanted: ReviewFilter, split: list[SplitPair] | N
 def next_to_review(study: Study, *, wanted: ReviewFilter, after: int) -> int | None:
     """Return the pair that comes after this one in the queue, or the first of it."""
     ids = [pk for pk in review_ids(study, wanted=wanted) if pk != after]
-    return next((pk for pk in ids if pk > after), ids[0] if ids else None)
+    if after in wanted.pairs:
+        passed = wanted.pairs[: wanted.pairs.index(after)]
+        later = (pk for pk in ids if pk not in passed)
+    else:
+        later = (pk for pk in ids if pk > after)
+    return next(later, ids[0] if ids else None)
 
 
 def split_pairs(study: Study) -> list[SplitPair]:
@@ -149,6 +177,12 @@ def split_pairs(study: Study) -> list[SplitPair]:
         (SplitPair(pk, batch, is_tied=tally.count(max(tally)) > 1) for pk, batch, *tally in differing),
         key=lambda pair: pair.pk,
     )
+
+
+def _undecided(study: Study, *, listed: tuple[int, ...]) -> list[int]:
+    waiting = Pair.objects.filter(study=study, pk__in=listed, resolution=None)
+    ids = set(waiting.exclude(state=Pair.State.WITHDRAWN).values_list("pk", flat=True))
+    return [pk for pk in listed if pk in ids]
 
 
 def _size(study: Study, *, kind: str, split: list[SplitPair]) -> int:

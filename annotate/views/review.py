@@ -1,6 +1,7 @@
 """A lead looks at what people disagree on, flagged or passed over, and decides. Annotators never see this."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
@@ -32,7 +33,7 @@ READERS = (Role.LEAD, Role.VIEWER)
 def review(request: HttpRequest, slug: str) -> HttpResponse:
     """List a queue of pairs."""
     access = study_access(request, slug, *READERS)
-    wanted = review_filter(request.GET.dict())
+    wanted = replace(review_filter(request.GET.dict()), pairs=())
     context = access.context("team") | {
         "subsection": "review",
         "wanted": wanted,
@@ -181,7 +182,7 @@ def _act(
         return _to_pair(request, access, pair)
     messages.success(request, done)
     if following is None:
-        return redirect(f"{reverse('review', args=[access.study.slug])}?{wanted.query}")
+        return redirect(wanted.back or f"{reverse('review', args=[access.study.slug])}?{wanted.query}")
     return redirect(_address(access, following, wanted=wanted))
 
 

@@ -65,8 +65,8 @@ def conflict(study: Study) -> Pair:
     return pair
 
 
-def ids(study: Study, kind: str, **narrowed: str) -> list[int]:
-    return review_ids(study, wanted=ReviewFilter(kind=kind, **narrowed))
+def ids(study: Study, kind: str, *, batch: str = "", annotator: str = "", reason: str = "") -> list[int]:
+    return review_ids(study, wanted=ReviewFilter(kind, batch=batch, annotator=annotator, reason=reason))
 
 
 def post(client: Client, study: Study, name: str, number: int, **data: str):  # type: ignore[no-untyped-def]

@@ -28,8 +28,8 @@ def leads_alike(votes: Counter[str]) -> bool:
     return len(votes) > 1 and list(votes.values()).count(max(votes.values())) > 1
 
 
-def ids(study: Study, kind: str, **narrowed: str) -> list[int]:
-    return review_ids(study, wanted=ReviewFilter(kind=kind, **narrowed))
+def ids(study: Study, kind: str, *, batch: str = "", annotator: str = "", reason: str = "") -> list[int]:
+    return review_ids(study, wanted=ReviewFilter(kind, batch=batch, annotator=annotator, reason=reason))
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -68,6 +68,42 @@ def test_the_queue_goes_on_behind_a_pair_and_begins_again_at_its_end() -> None:
     assert next_to_review(study, wanted=wanted, after=first) == second
     assert next_to_review(study, wanted=wanted, after=last) == first
     assert next_to_review(study, wanted=ReviewFilter(kind="flags"), after=first) is None
+
+
+def test_a_list_of_pairs_is_worked_off_in_its_order_and_ends_where_it_began() -> None:
+    study = make_voted_study(seed=1)
+    client = member_client(study, Role.LEAD)
+    first, second, third, *_ = [pair.pk for pair in study.pairs.filter(state="open", resolution=None)]
+    listed = f"{third},{first},999999,{second}"
+    back = f"/studies/{study.slug}/somewhere/"
+
+    def decide(pk: int) -> str:
+        answer = client.post(
+            reverse("pair-resolve", args=[study.slug, pk]),
+            {"decision": "left_out", "pairs": listed, "back": back},
+        )
+        return str(answer["Location"])
+
+    address = reverse("review-pair", args=[study.slug, third])
+    html = client.get(address, {"pairs": listed, "back": back}).content.decode()
+    assert f'<a href="{back}">Back to the list</a>' in html
+    assert f"/review/{first}/?pairs=" in html
+    assert f"/review/{first}/?pairs=" in decide(third)
+    assert f"/review/{second}/?pairs=" in decide(first)
+    assert decide(second) == back
+
+
+@pytest.mark.parametrize(
+    "back", ["//elsewhere.example/", "https://elsewhere.example/", "javascript:alert(1)"]
+)
+def test_a_list_of_pairs_leads_back_to_no_other_site(back: str) -> None:
+    study = make_voted_study(seed=1)
+    pair = study.pairs.filter(state="open", resolution=None)[0]
+    answer = member_client(study, Role.LEAD).post(
+        reverse("pair-resolve", args=[study.slug, pair.pk]),
+        {"decision": "left_out", "pairs": str(pair.pk), "back": back},
+    )
+    assert answer["Location"].startswith(f"/studies/{study.slug}/review/?")
 
 
 def test_the_page_costs_as_many_queries_for_many_pairs_as_for_few() -> None:

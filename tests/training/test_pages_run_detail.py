@@ -11,10 +11,12 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from annotate.models import Pair, Preference, Verdict
+from annotate.services.resolutions import resolve_pair
 from tests.training.factories import make_round
 from tests.training.loop import fill_round, label_round
 from tests.training.page_world import RESULT, PageWorld, add_policy, add_run, page_world, write_metrics
 from training.models import Job, Round, Run
+from training.selectors.contradictions import Contradicted, contradicted
 from training.selectors.run_page import last_checkpoint
 from training.selectors.runs import run_alarms
 from training.services.last_look import create_last_look
@@ -164,12 +166,29 @@ def test_the_most_contradicted_examples_are_one_click_from_review(world: PageWor
         ("pair-999999", 0.0, 0.7),
     )
     html = page(world)
-    assert f'href="{world.url(f"review/{pairs[0].pk}/")}">Pair {pairs[0].pk}</a>' in html
+    listed = f"{pairs[0].pk},{pairs[1].pk}"
+    assert f'href="{world.url(f"review/{pairs[0].pk}/")}?pairs={listed}&amp;back=' in html
+    assert f">Pair {pairs[0].pk}</a>" in html
     assert f"Edit of pair {pairs[1].pk}</a>" in html
     assert "−1.250" in html
     assert "1 A" in html
     assert "Deleted since." in html
     assert html.count("is-contradicted") == 1
+
+
+def test_what_the_lead_has_decided_waits_no_longer(world: PageWorld) -> None:
+    run, pairs = trained_run(world)
+    edit = Preference.objects.get(pair=pairs[1])
+    write_contradictions(run, (f"pair-{pairs[0].pk}", 0.0, -1.25), (f"edit-{edit.pk}-other", 0.1, -0.5))
+    assert contradicted(run) == Contradicted(count=2, decided=0)
+    resolve_pair(pair=pairs[1], verdict=Verdict.TIE, note="", actor=world.lead_user)
+    assert contradicted(run) == Contradicted(count=2, decided=1)
+    html = page(world)
+    assert html.count("decided: tie") == 1
+    home = world.lead.get(world.url("")).content.decode()
+    assert "implicit reward after training (decided already: 1)" in home
+    write_contradictions(run, (f"pair-{pairs[0].pk}", 0.0, 0.25))
+    assert contradicted(run) == Contradicted(count=0, decided=0)
 
 
 def test_examples_that_are_not_contradicted_stand_apart_as_the_closest_calls(world: PageWorld) -> None:

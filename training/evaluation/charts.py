@@ -6,7 +6,8 @@ from math import ceil, floor
 from training.evaluation.words import percent, signed
 from training.policy_chart import RIGHT, Chart, Frame, Point, Scale, chart_of
 
-HEIGHT, LEFT, BOTTOM = 220, 44, 34
+# On a phone css/evaluation.css writes the labels larger: LEFT has room for "100 %" there, too.
+HEIGHT, LEFT, BOTTOM = 220, 66, 34
 NARROWEST, STEP = 520, 34
 MOST_LABELS = 12
 SHARES = Scale(0.0, 1.0, (0.0, 0.25, 0.5, 0.75, 1.0), tick_text=percent, text=percent, level=0.5)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-BOX_WIDTH, BOX_HEIGHT = 128, 52
-GAP, ROW_GAP = 44, 34
+BOX_WIDTH, BOX_HEIGHT = 156, 52
+GAP, ROW_GAP = 36, 34
 MARGIN = 6
 PER_ROW = 6
 

@@ -7,10 +7,12 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
+from functools import lru_cache
+from itertools import islice, takewhile
+from pathlib import Path
 from typing import Any
 
-from annotate.models import Pair, Preference
+from annotate.models import Pair, Preference, Resolution
 from training.core.run.directory import RunDirectory
 from training.models import Run
 from training.selectors.metrics import run_directory
@@ -35,6 +37,14 @@ class ContradictedExample:
     def is_contradicted(self) -> bool:
         return self.after < 0
 
+    @property
+    def decision(self) -> str:
+        """Return what a lead decided on the pair, or nothing."""
+        resolution: Resolution | None = getattr(self.pair, "resolution", None)
+        if resolution is None:
+            return ""
+        return "left out" if resolution.left_out else SHORT[resolution.verdict]
+
 
 def most_contradicted(run: Run, *, count: int = FIRST) -> list[ContradictedExample]:
     """Return the examples with the lowest margins after the run: three queries; none before it has ended."""
@@ -46,11 +56,49 @@ def most_contradicted(run: Run, *, count: int = FIRST) -> list[ContradictedExamp
     pair_ids = pairs_of_examples(row["id"] for row in rows)
     pairs = (
         Pair.objects.filter(study_id=run.round.study_id)
-        .select_related("prompt")
+        .select_related("prompt", "resolution")
         .in_bulk(set(pair_ids.values()))
     )
     votes = votes_in_words(pairs)
     return [example_of(row, pair=pairs.get(pair_ids.get(row["id"], 0)), votes=votes) for row in rows]
+
+
+@dataclass(frozen=True)
+class Contradicted:
+    """How many preferences a policy contradicts after its run, and on how many of them a lead decided."""
+
+    count: int
+    decided: int
+
+    @property
+    def waiting(self) -> int:
+        return self.count - self.decided
+
+
+def contradicted(run: Run) -> Contradicted | None:
+    """Return the figures as of now: one query; None while the run has left no margins."""
+    path = RunDirectory(run_directory(run)).contradictions
+    try:
+        written = path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
+    decisions = Resolution.objects.filter(pair__study=run.round.study_id)
+    decided = set(decisions.values_list("pair", flat=True))
+    pairs = contradicted_pairs(path, written=written)
+    return Contradicted(count=len(pairs), decided=sum(pair in decided for pair in pairs))
+
+
+# The file is as long as the training set, and does not change.
+@lru_cache(maxsize=32)
+def contradicted_pairs(path: Path, *, written: int) -> tuple[int | None, ...]:
+    """Return the pair of every example with a margin below 0, None where it is gone; `written` tells files
+    under one path apart.
+    """
+    with path.open("rb") as lines:
+        rows = (json.loads(line) for line in lines)
+        names = [row["id"] for row in takewhile(lambda row: row["margin_after"] < 0, rows)]
+    pair_ids = pairs_of_examples(names)
+    return tuple(pair_ids.get(name) for name in names)
 
 
 def pairs_of_examples(names: Iterable[str]) -> dict[str, int]:

@@ -16,6 +16,7 @@ from training.evaluation.win_rate import WinRate, win_rate
 from training.models import EvaluationPlan, GateOverride, Policy, PrequentialTest
 from training.selectors.evaluation_rows import Edition, Verdicts, edition_of, study_verdicts
 from training.selectors.kl_biases import kl_biases
+from training.selectors.policy_in_use import InUse
 from training.selectors.policy_summaries import Summary, heldout_summaries
 from training.statistics import Interval, wilson_interval
 
@@ -58,7 +59,10 @@ class TagRate:
 
 @dataclass(frozen=True)
 class StudyEvaluation:
-    """Every trained policy, the oldest first, and what all of them share."""
+    """Every trained policy, the oldest first, and what all of them share.
+
+    `settled` says which policy is in use, where a round settled that.
+    """
 
     plan: EvaluationPlan
     reference: Policy | None
@@ -68,16 +72,37 @@ class StudyEvaluation:
     edition: Edition
     question: Question
     heldout_prompts: int
+    settled: InUse
 
     @property
     def newest(self) -> PolicyEvaluation | None:
         return self.rows[-1] if self.rows else None
 
     @property
+    def policies(self) -> list[Policy]:
+        """Return all policies, the oldest first, the reference among them."""
+        return ([self.reference] if self.reference else []) + [row.policy for row in self.rows]
+
+    @property
+    def policy_in_use(self) -> Policy:
+        """Return the policy that the newest round settled, else the newest one."""
+        return self.settled.policy or self.policies[-1]
+
+    @property
+    def in_use(self) -> PolicyEvaluation | None:
+        """Return the evaluation of the policy in use; None while that is the reference."""
+        return self.row(self.policy_in_use.number)
+
+    @property
+    def newer(self) -> list[Policy]:
+        """Return the policies that came after the one in use."""
+        return [row.policy for row in self.rows if row.policy.number > self.policy_in_use.number]
+
+    @property
     def fallback(self) -> Policy | None:
-        """Return the policy before the newest that fails no check, or else the reference."""
-        earlier = reversed(self.rows[:-1])
-        return next((row.policy for row in earlier if not row.gate.failures), self.reference)
+        """Return the newest policy beside the one in use that fails no check, or else the reference."""
+        others = (row for row in reversed(self.rows) if row.policy != self.policy_in_use)
+        return next((row.policy for row in others if not row.gate.failures), self.reference)
 
     @cached_property
     def tally(self) -> Tally:
@@ -166,8 +191,11 @@ def edition_strengths(edition: Edition, *, question: Question) -> Strengths:
     return strengths(outcomes, policies=policies, reference=question.reference)
 
 
-def study_evaluation(study: Study) -> StudyEvaluation:
-    """Return the evaluation of all policies, in a fixed number of queries."""
+def study_evaluation(study: Study, *, settled: InUse | None = None) -> StudyEvaluation:
+    """Return the evaluation of all policies, in a fixed number of queries.
+
+    `settled` is what the newest round settled of the policy in use; without it the newest policy is in use.
+    """
     policies = list(study.policies.select_related("parent", "run__round").order_by("number"))
     reference = next((policy for policy in policies if policy.number == 0), None)
     trained = [policy for policy in policies if policy.number]
@@ -197,6 +225,7 @@ def study_evaluation(study: Study) -> StudyEvaluation:
         edition=edition,
         question=question,
         heldout_prompts=Prompt.objects.filter(study=study, split=Split.HELDOUT).count(),
+        settled=settled or InUse(),
     )
 
 

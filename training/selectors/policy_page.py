@@ -109,7 +109,7 @@ def lineage_note(policy: Policy) -> str:
     if run is None:
         return "no adapter" if policy.number == 0 else ""
     used = (run.result or {}).get("used", run.receipt.get("usable", 0))
-    return f"round {run.round.number} · {used} labels"
+    return f"round {run.round.number} · {used} preferences"
 
 
 def trained_on(policy: Policy) -> TrainedOn | None:

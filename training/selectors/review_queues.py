@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from django.db.models import Count
 
 from annotate.models import Flag, Study
+from training.selectors.contradictions import contradicted
 from training.selectors.readiness import Readiness
 from training.selectors.rounds import RoundRow, RunRow
 
@@ -27,7 +28,7 @@ class ReviewQueue:
 def review_queues(
     study: Study, *, rounds: Sequence[RoundRow], readiness: Readiness | None
 ) -> list[ReviewQueue]:
-    """Return the queues that exist in the study's present state: one query."""
+    """Return the queues that exist in the study's present state: two queries."""
     queues = []
     if readiness is not None:
         number = rounds[0].round.number
@@ -52,11 +53,13 @@ def contradictions(rounds: Sequence[RoundRow]) -> ReviewQueue | None:
     row, run = next(ended, (None, None))
     if row is None or run is None:
         return None
+    found = contradicted(run.run)
+    decided = f" (decided already: {found.decided})" if found and found.decided else ""
     return ReviewQueue(
         "Model against labels",
-        against_labels(run),
+        found.waiting if found else against_labels(run),
         f"preferences of round {row.round.number}'s training set whose rejected response keeps the higher "
-        "implicit reward after training",
+        f"implicit reward after training{decided}",
         round_number=row.round.number,
         run_number=run.run.number,
     )

@@ -35,6 +35,12 @@ class RunPage:
         return self.run.open_job
 
     @property
+    def review_list(self) -> str:
+        """Return the pairs of the examples shown, as the review page takes a list of them."""
+        pairs = dict.fromkeys(row.pair.pk for row in self.contradicted if row.pair)
+        return ",".join(map(str, pairs))
+
+    @property
     def can_duplicate(self) -> bool:
         """Return whether the round takes further runs still."""
         return not round_fault(self.round)

@@ -78,7 +78,7 @@ def test_prompt_is_shown_through_all_policies_beside_their_parents(
     assert "made in round 7, β 0.3 chosen" in stages["Policy 3"]
     assert html.count("stage-passed") == 1
     assert "cut at the length limit" in stages["Policy 2"]
-    assert "KL +2.0 nats" in stages["Policy 2"]
+    assert "log-ratio +2.0 nats" in stages["Policy 2"]
     assert "3 tokens, 3 words" in stages["Policy 3"]
     assert "<ins>" not in text_of(world, f"compare/prompts/{prompts[0].pk}/?diff=0")
 
