@@ -54,9 +54,17 @@ NO_DISTANCE = Mean(0.0, low=None, high=None, prompts=0)
 NOT_SCORED = "Nothing has been scored yet: scoring follows a policy's held-out sampling by itself."
 KINDS = (
     FigureKind(
+        "tokens",
+        "Mean length, in tokens",
+        "What the gate limits. A steady climb means that longer responses win: do the judges prefer them, or "
+        "only their length?",
+        lambda summary: summary.length,
+    ),
+    FigureKind(
         "words",
         "Mean length, in words",
-        "A steady climb means that longer responses win: do the judges prefer them, or only their length?",
+        "What people read. Words that fall while tokens climb mean that a policy writes strings of signs "
+        "instead of text.",
         lambda summary: summary.words,
     ),
     FigureKind(

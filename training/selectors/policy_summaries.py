@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from django.core.cache import cache
@@ -30,19 +30,24 @@ class Summary:
     """Over a policy's own held-out responses; None where nothing has been sampled or scored yet.
 
     `kl` is the mean of log π − log π_ref over responses drawn from π: at temperature 1 an unbiased estimate
-    of KL(π‖π_ref) in nats per response. `distinct` holds distinct-1, -2, -3, each counted within one sample
-    of every prompt and averaged over the samples.
+    of KL(π‖π_ref) in nats per response. `length` is in tokens. `distinct` holds distinct-1, -2, -3, each
+    counted within one sample of every prompt and averaged over the samples.
     """
 
     responses: int = 0
     samples: int = 0
-    tokens: float | None = None
+    length: Mean | None = None
     words: Mean | None = None
     cut: Mean | None = None
     distinct: tuple[float | None, ...] = (None, None, None)
     scored: int = 0
     kl: Mean | None = None
     kl_per_token: float | None = None
+
+    @property
+    def tokens(self) -> float | None:
+        """Return the mean length in tokens."""
+        return self.length.value if self.length else None
 
     @property
     def has_few_word_pairs(self) -> bool:
@@ -60,8 +65,12 @@ class Summary:
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> Summary:
-        means = {name: Mean(**values[name]) if values[name] else None for name in ("words", "cut", "kl")}
+        means = {name: Mean(**values[name]) if values[name] else None for name in MEANS}
         return Summary(**{**values, **means, "distinct": tuple(values["distinct"])})
+
+
+MEANS = ("length", "words", "cut", "kl")
+FIGURES = {field.name for field in fields(Summary)}
 
 
 def counted_so_far(policies: Sequence[Policy]) -> dict[int, tuple[int, int]]:
@@ -74,13 +83,18 @@ def counted_so_far(policies: Sequence[Policy]) -> dict[int, tuple[int, int]]:
 
 
 def is_current(row: PolicySummary | None, *, counted: tuple[int, int]) -> bool:
-    return row is not None and (row.responses, row.last_score) == counted
+    return row is not None and holds_all_figures(row) and (row.responses, row.last_score) == counted
+
+
+def holds_all_figures(row: PolicySummary) -> bool:
+    """Return whether it was kept with the figures of today: another version may have kept others."""
+    return row.values.keys() == FIGURES
 
 
 def stored_summaries(policies: Sequence[Policy], *, tag: str) -> dict[int, Summary]:
     """Return the kept figures by policy id; a policy without any has those of no responses."""
     rows = PolicySummary.objects.filter(policy__in=policies, tag=tag)
-    kept = {row.policy_id: Summary.from_json(row.values) for row in rows}
+    kept = {row.policy_id: Summary.from_json(row.values) for row in rows if holds_all_figures(row)}
     return {policy.pk: kept.get(policy.pk, Summary()) for policy in policies}
 
 
@@ -94,7 +108,7 @@ def heldout_summaries(policies: Sequence[Policy]) -> dict[int, Summary]:
     rows = {row.policy_id: row for row in PolicySummary.objects.filter(policy__in=policies, tag="")}
     moved_on = [item for item in policies if not is_current(rows.get(item.pk), counted=counted[item.pk])]
     arriving = policies_at_work(moved_on) if moved_on else set()
-    found = {pk: Summary.from_json(row.values) for pk, row in rows.items()}
+    found = {pk: Summary.from_json(row.values) for pk, row in rows.items() if holds_all_figures(row)}
     for policy in moved_on:
         if counted[policy.pk] == NOTHING or policy.pk in arriving:
             found.setdefault(policy.pk, Summary())
@@ -104,7 +118,7 @@ def heldout_summaries(policies: Sequence[Policy]) -> dict[int, Summary]:
 
 
 def remembered_summary(policy: Policy, *, counted: tuple[int, int]) -> Summary:
-    key = f"heldout-summary:{policy.served_name}:{counted}".replace(" ", "")
+    key = f"heldout-figures:{policy.served_name}:{counted}".replace(" ", "")
     known: Summary | None = cache.get(key)
     if known is None:
         known = summary_of(policy, tag="")
@@ -130,7 +144,7 @@ def summary_of(policy: Policy, *, tag: str) -> Summary:
     return Summary(
         responses=len(rows),
         samples=max(texts, default=-1) + 1,
-        tokens=sum(row[4] for row in rows) / len(rows) if rows else None,
+        length=mean_over_prompts((prompt, float(tokens)) for prompt, _, _, _, tokens in rows),
         words=mean_over_prompts((prompt, float(len(text.split()))) for prompt, _, text, _, _ in rows),
         cut=share_over_prompts((prompt, float(was_cut)) for prompt, _, _, was_cut, _ in rows),
         distinct=tuple(distinct_over_samples(texts, n=n) for n in DISTINCT),

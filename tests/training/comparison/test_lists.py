@@ -17,7 +17,7 @@ from training.selectors.compare import study_policies
 from training.selectors.compare_order import PromptList, prompt_list
 from training.selectors.compare_query import CompareQuery, columns_of
 from training.selectors.compare_verdicts import Votes
-from training.selectors.policy_summaries import stored_summaries
+from training.selectors.policy_summaries import Summary, heldout_summaries, stored_summaries
 from training.services.comparison import measure_changes, measure_columns, measure_policy, refresh_summaries
 
 pytestmark = pytest.mark.django_db
@@ -183,6 +183,18 @@ def test_figures_are_made_anew_when_responses_or_scores_have_come(
     assert figures() == (5, 1)
     sampled.scores.all().delete()
     assert figures() == (5, 0)
+
+
+def test_figures_that_another_version_kept_are_made_anew(trained: Policy, prompts: list[Prompt]) -> None:
+    refresh_summaries([trained], tag="")
+    row = PolicySummary.objects.get(policy=trained)
+    whole = dict(row.values)
+    row.values = {name: value for name, value in whole.items() if name != "length"} | {"tokens": 4.0}
+    row.save()
+    assert stored_summaries([trained], tag="")[trained.pk].responses == 0
+    assert heldout_summaries([trained])[trained.pk] == Summary.from_json(whole)
+    refresh_summaries([trained], tag="")
+    assert PolicySummary.objects.get(policy=trained).values == whole
 
 
 def test_figures_of_a_policy_at_work_may_be_some_seconds_old(

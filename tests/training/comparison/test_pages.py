@@ -148,9 +148,10 @@ def test_plots_come_with_their_values_and_one_sentence_each(
     world: PageWorld, trained: Policy, prompts: list[Prompt]
 ) -> None:
     html = text_of(world, "compare/figures/")
-    assert html.count('<svg class="policy-chart"') == 3
+    assert html.count('<svg class="policy-chart"') == 4
     assert "The words of a response" not in html
     assert re.findall(r"<h2>([^<]+)</h2><p>[^<]+[.?]</p>", html) == [
+        "Mean length, in tokens",
         "Mean length, in words",
         "Distinct-2, of word pairs",
         "Cut at the length limit",
@@ -159,7 +160,9 @@ def test_plots_come_with_their_values_and_one_sentence_each(
     ]
     assert "Nothing has been scored yet" in html
     row = re.search(
-        r"Mean length.*?<tbody><tr><th scope=\"row\">SFT</th><td class=\"number\">([^<]+)<", html, re.DOTALL
+        r"Mean length, in words.*?<tbody><tr><th scope=\"row\">SFT</th><td class=\"number\">([^<]+)<",
+        html,
+        re.DOTALL,
     )
     assert row is not None
     assert row.group(1) == "3.00"
