@@ -4,8 +4,15 @@ import io
 
 import pytest
 
-from training.serving.command import Device, served_name, server_command, server_environment
+from training.serving.command import (
+    Device,
+    installed_device,
+    served_name,
+    server_command,
+    server_environment,
+)
 from training.serving.output import Output
+from training.serving.server import command_of
 
 
 def flags(device: Device) -> list[str]:
@@ -51,6 +58,14 @@ def test_environment_of_the_operator_wins_on_a_cpu_and_adapters_stay_loadable() 
     assert cpu["OMP_WAIT_POLICY"] == "PASSIVE"
     assert cpu["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "1"
     assert "OMP_WAIT_POLICY" not in server_environment({}, device="cuda")
+
+
+def test_server_of_ones_own_has_the_studios_flags_and_outlives_its_shell() -> None:
+    command = command_of(["/models/small", "--port", "8101", "--max-model-len", "4096"])
+    studios = server_command("/models/small", host="127.0.0.1", port=8101, device=installed_device())
+    assert command.arguments == (*studios.arguments, "--max-model-len", "4096")
+    assert "--lora-target-modules" in command.arguments
+    assert command.environment == {**studios.environment, "VLLM_OUTLIVES_PARENT": "1"}
 
 
 FAILED_START = b"""\
