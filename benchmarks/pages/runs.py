@@ -46,7 +46,10 @@ def write_runs(world: World) -> None:
         folder = home / run.directory
         folder.mkdir(parents=True)
         (folder / "metrics.jsonl").write_text(metrics)
-        (folder / "margins.jsonl").write_text(margins_lines(item))
+        margins = margins_of(item)
+        (folder / "margins.jsonl").write_text(json_lines(margins))
+        contradicted_first = sorted(margins, key=lambda row: row["margin_after"])
+        (folder / "contradictions.jsonl").write_text(json_lines(contradicted_first))
 
 
 def run_of(world: World, item: Round) -> Run:
@@ -103,11 +106,11 @@ def metrics_lines(steps: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def margins_lines(item: Round) -> str:
-    """Return margins.jsonl: a line per pair of the round and look, its log-ratios left empty."""
+def margins_of(item: Round) -> list[dict[str, Any]]:
+    """Return the rows of margins.jsonl: one per pair of the round and look, its log-ratios left empty."""
     chance = random.Random(item.number)
     pairs = item.study.pairs.filter(batch=item.number, purpose="train").values_list("pk", flat=True)
-    rows = (
+    return [
         {
             "id": f"pair-{pk}",
             "epoch": 0,
@@ -118,5 +121,8 @@ def margins_lines(item: Round) -> str:
             "h_rejected": [],
         }
         for pk in pairs
-    )
+    ]
+
+
+def json_lines(rows: list[dict[str, Any]]) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)

@@ -7,14 +7,25 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from django.urls import reverse
 from django.utils import timezone
 
 from tests.support.model_folder import write_safetensors
 from tests.training.factories import make_round, make_study
-from tests.training.page_world import add_run
-from training.models import Job, Run
+from tests.training.loop import fill_round
+from tests.training.page_world import add_run, client_of
+from training.models import DemonstrationRun, Job, Round, Run
 from training.selectors import estimates
-from training.selectors.estimates import Shape, adapter_parameters, memory_bytes, run_estimate, shape_of
+from training.selectors.estimates import (
+    Shape,
+    adapter_parameters,
+    demonstration_speed,
+    memory_bytes,
+    run_estimate,
+    shape_of,
+)
+from training.selectors.recipe_page import recipe_preview
+from training.services.rounds import open_round
 
 pytestmark = pytest.mark.django_db
 SMOLLM2 = Shape(134_515_008, layers=30, hidden=576, intermediate=1536, heads=9, key_value_width=192)
@@ -72,6 +83,52 @@ def test_later_runs_are_told_from_the_newest_one_that_finished_here(folder: Path
     assert found.seconds == pytest.approx(320)
     assert found.source == "as run 1 of round 1 took"
     assert found.times(3) == pytest.approx(960)
+
+
+def test_recipe_counts_what_the_next_training_set_will_have() -> None:
+    study = make_study(train=4)
+    recipe = study.recipe
+    assert recipe_preview(recipe).preferences == 4  # a pair for each prompt
+    item = make_round(study, state=Round.State.TRAINED)
+    run = add_run(item)
+    Run.objects.filter(pk=run.pk).update(receipt={"usable": 7, "rules": {"older_weight": 0.5}})
+    assert (recipe_preview(recipe).preferences, recipe_preview(recipe).earlier) == (11, 7)
+    Run.objects.filter(pk=run.pk).update(receipt={"usable": 7, "rules": {"older_weight": 0.0}})
+    assert (recipe_preview(recipe).preferences, recipe_preview(recipe).earlier) == (4, 0)
+    Run.objects.filter(pk=run.pk).update(receipt={"usable": 7})
+    Round.objects.filter(pk=item.pk).update(state=Round.State.CLOSED)
+    fill_round(open_round(study=study, policy=study.policies.get(number=0)))
+    assert recipe_preview(recipe).preferences == 7 + 4
+
+
+def test_recipe_without_prompts_promises_no_time() -> None:
+    study = make_study()
+    study.prompts.all().delete()
+    page = (
+        client_of(study.memberships.get(role="lead").user)
+        .get(reverse("recipe-edit", args=[study.slug]))
+        .content.decode()
+    )
+    assert "How long it takes is told once there are prompts." in page
+    assert "0 preferences" not in page
+
+
+def test_demonstrations_are_told_from_the_last_run_on_some_else_from_the_benchmark(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1})
+    monkeypatch.setattr(estimates, "installed_device", lambda: "cpu")
+    study = make_study(base_model=str(folder))
+    first = demonstration_speed(study.recipe)
+    assert first is not None
+    assert first.seconds_per_example == pytest.approx(256 / 478 / 0.68 / 134.5, rel=1e-6)
+    run = DemonstrationRun.objects.create(
+        study=study, number=1, config={}, examples=9, result={"pairs_per_second": 4.0}
+    )
+    Job.objects.create(study=study, kind=Job.Kind.SFT, state=Job.State.DONE, demonstration_run=run)
+    later = demonstration_speed(study.recipe)
+    assert later is not None
+    assert (later.seconds_per_example, later.source) == (0.25, "as the last run on demonstrations took")
 
 
 def test_model_that_is_not_here_has_no_estimate(folder: Path) -> None:

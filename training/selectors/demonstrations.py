@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from annotate.models import Study
+from training.evaluation.words import with_minus
 from training.models import DemonstrationRun
+from training.selectors.estimates import Speed, demonstration_speed
 from training.selectors.job_rows import JobRow, job_rows
+from training.selectors.run_losses import RunLosses, run_losses
 from training.services.run_directories import absolute
 
 
@@ -19,12 +22,8 @@ class DemonstrationRow:
     is_base: bool
 
     @property
-    def loss_first(self) -> float | None:
-        return (self.run.result or {}).get("loss_first")
-
-    @property
-    def loss_last(self) -> float | None:
-        return (self.run.result or {}).get("loss_last")
+    def losses(self) -> RunLosses:
+        return run_losses(self.run.result)
 
     @property
     def heldout(self) -> dict[str, float]:
@@ -44,7 +43,7 @@ class DemonstrationRow:
     @property
     def warnings(self) -> list[str]:
         """Return what the trainer warned of at the end."""
-        return list((self.run.result or {}).get("warnings") or ())
+        return [with_minus(text) for text in (self.run.result or {}).get("warnings") or ()]
 
     @property
     def left_out(self) -> int:
@@ -54,11 +53,19 @@ class DemonstrationRow:
 
 @dataclass(frozen=True)
 class DemonstrationPage:
-    """What the page shows. `fixed` is why no other reference can be made any more, or empty."""
+    """What the page shows. `fixed` is why no other reference can be made any more, or empty; `speed` is None
+    where nothing is known of how long a run takes.
+    """
 
     rows: list[DemonstrationRow]
     base_model: str
     fixed: str
+    speed: Speed | None
+
+    @property
+    def seconds_for_hundred(self) -> float | None:
+        """Return how long it takes to go once over a hundred demonstrations."""
+        return 100 * self.speed.seconds_per_example if self.speed else None
 
     @property
     def jobs(self) -> list[JobRow]:
@@ -78,7 +85,7 @@ class DemonstrationPage:
 
 
 def demonstration_page(study: Study) -> DemonstrationPage:
-    """Return a study's runs on demonstrations, newest first: four queries."""
+    """Return a study's runs on demonstrations, newest first: five queries."""
     base = study.recipe.base_model
     jobs = {row.demonstration_run_id: row for row in job_rows(study) if row.demonstration_run_id}
     rows = [
@@ -93,4 +100,9 @@ def demonstration_page(study: Study) -> DemonstrationPage:
         "A round has been opened: the study's reference never changes after that; create another study to "
         "start from demonstrations."
     )
-    return DemonstrationPage(rows=rows, base_model=base, fixed=fixed if study.rounds.exists() else "")
+    return DemonstrationPage(
+        rows=rows,
+        base_model=base,
+        fixed=fixed if study.rounds.exists() else "",
+        speed=demonstration_speed(study.recipe),
+    )

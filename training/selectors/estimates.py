@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.models import Job, Recipe, Round, Run, SampledResponse
+from training.models import DemonstrationRun, Job, Recipe, Round, Run, SampledResponse
 from training.selectors.json_length import JsonLength
 from training.services.base_models import BaseModelError, check_base_model, is_downloaded
 from training.serving.command import installed_device
@@ -28,6 +28,8 @@ BYTES_PER_TRAINED_PARAMETER = 16
 # Scales the count of activations to the benchmark's measured peak of 2,756 MB.
 ACTIVATION_FACTOR = 1.4
 RESPONSES_LOOKED_AT = 50
+# A demonstration is one row, and nobody knows its length before it is given.
+DEMONSTRATION_TOKENS = 256
 BYTES = {"bfloat16": 2, "float32": 4}
 
 
@@ -78,6 +80,18 @@ def run_estimate(recipe: Recipe, *, examples: int, epochs: float, round: Round |
         tokens=tokens,
         source=speed.source if speed else "the first run on this machine will tell",
     )
+
+
+def demonstration_speed(recipe: Recipe) -> Speed | None:
+    """Return what learning from demonstrations takes: as the newest run took, else by the benchmark."""
+    done = DemonstrationRun.objects.filter(
+        study__recipe__base_model=recipe.base_model, job__state=Job.State.DONE, result__isnull=False
+    )
+    newest = done.order_by("-pk").first()
+    rate = (newest.result or {}).get("pairs_per_second") if newest else None
+    if rate:
+        return Speed(1 / rate, SECONDS_TO_START, source="as the last run on demonstrations took")
+    return benchmark_speed(shape_of(recipe.base_model), tokens=DEMONSTRATION_TOKENS)
 
 
 def measured_speed(recipe: Recipe) -> Speed | None:
