@@ -8,18 +8,23 @@ from math import ceil
 
 TOP, RIGHT = 12, 12
 BESIDE = 7.0
+AXIS = "Policy"
 
 Text = Callable[[float], str]
 
 
 @dataclass(frozen=True)
 class Point:
-    """A policy's value; None where there is none yet. `low` and `high` bound its interval, where known."""
+    """A policy's value; None where there is none yet. `low` and `high` bound its interval, where known.
+
+    `is_aside` says that the policy is not on the way to the one in use: the line passes it by.
+    """
 
     label: str
     value: float | None
     low: float | None = None
     high: float | None = None
+    is_aside: bool = False
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,7 @@ class Mark:
     y_low: float | None
     y_high: float | None
     title: str
+    is_aside: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,8 +49,8 @@ class Series:
 
     @property
     def line(self) -> str:
-        """Return the polyline through the marks."""
-        return " ".join(f"{mark.x},{mark.y}" for mark in self.marks)
+        """Return the polyline through the marks that are not aside."""
+        return " ".join(f"{mark.x},{mark.y}" for mark in self.marks if not mark.is_aside)
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,10 @@ class Tick:
 
 @dataclass(frozen=True)
 class Chart:
-    """A picture in its own units; `level` is the line of "no difference", where it has one."""
+    """A picture in its own units; `level` is the line of "no difference", where it has one.
+
+    `title` is what runs along the axis below.
+    """
 
     width: int
     height: int
@@ -68,6 +77,11 @@ class Chart:
     across: tuple[Tick, ...]
     up: tuple[Tick, ...]
     level: float | None
+    title: Tick = Tick(0, "")
+
+    @property
+    def has_aside(self) -> bool:
+        return any(mark.is_aside for series in self.series for mark in series.marks)
 
 
 @dataclass(frozen=True)
@@ -121,6 +135,7 @@ def chart_of(series: Sequence[tuple[str, Sequence[Point]]], *, scale: Scale, fra
         across=_labels(labels, frame=frame),
         up=tuple(Tick(frame.up(value, scale=scale), scale.tick_text(value)) for value in scale.ticks),
         level=None if scale.level is None else frame.up(scale.level, scale=scale),
+        title=Tick(frame.across(0, count=1), AXIS),
     )
 
 
@@ -141,6 +156,7 @@ def _marks(points: Sequence[Point], *, scale: Scale, frame: Frame, beside: float
             y_low=None if point.low is None else frame.up(point.low, scale=scale),
             y_high=None if point.high is None else frame.up(point.high, scale=scale),
             title=_title(point, value=point.value, text=scale.text),
+            is_aside=point.is_aside,
         )
         for number, point in enumerate(points)
         if point.value is not None
@@ -148,6 +164,7 @@ def _marks(points: Sequence[Point], *, scale: Scale, frame: Frame, beside: float
 
 
 def _title(point: Point, *, value: float, text: Text) -> str:
+    aside = ", not on the way to the policy in use" if point.is_aside else ""
     if point.low is None or point.high is None:
-        return f"{point.label}: {text(value)}"
-    return f"{point.label}: {text(value)} [{text(point.low)}, {text(point.high)}]"
+        return f"{point.label}: {text(value)}{aside}"
+    return f"{point.label}: {text(value)} [{text(point.low)}, {text(point.high)}]{aside}"

@@ -53,7 +53,7 @@ def test_refusals_come_as_sentences() -> None:
     run_command("open_round", study.slug)
     with pytest.raises(CommandError, match="Round 1 is already open"):
         run_command("open_round", study.slug)
-    with pytest.raises(CommandError, match="0 of 2 usable preferences; label 2 more pairs"):
+    with pytest.raises(CommandError, match="0 of 2 usable preferences; label at least 2 more pairs"):
         run_command("train", study.slug)
 
 

@@ -210,8 +210,8 @@ def test_round_can_be_closed_to_go_back_to_an_earlier_policy(world: PageWorld) -
     three_runs(world, chosen=2)
     open_round(study=world.study)
     html = " ".join(world.lead.get(world.url("rounds/2/")).content.decode().split())
-    assert '<option value="2" selected>Policy 2 again</option>' in html
-    assert '<option value="1">Policy 1</option>' in html
+    assert '<option value="2" selected>Policy 2 again – gate not known yet</option>' in html
+    assert '<option value="1">Policy 1 – gate not known yet</option>' in html
     answer = world.lead.post(world.url("rounds/2/close/"), {"policy": "1"}, follow=True)
     assert "round 3 can be opened when you like and samples Policy 1." in answer.content.decode()
     assert open_round(study=world.study).sampled_policy.number == 1

@@ -75,7 +75,7 @@ def test_round_page_shows_what_training_would_use_and_with_which_settings(world:
 def test_train_button_waits_for_enough_labels(world: PageWorld) -> None:
     labelled_round(world, Verdict.A)
     html = page(world)
-    assert "1 of 2 usable preferences; label 1 more pair." in html
+    assert "1 of 2 usable preferences; label at least 1 more pair." in html
     assert 'data-busy="Starting…" disabled>' in html
 
 
@@ -99,7 +99,7 @@ def test_train_starts_one_run_and_a_second_press_is_answered(world: PageWorld) -
 def test_training_without_enough_labels_is_refused_where_the_person_looks(world: PageWorld) -> None:
     labelled_round(world, Verdict.A)
     response = world.lead.post(world.url("rounds/1/train/"), follow=True)
-    assert "1 of 2 usable preferences; label 1 more pair." in response.content.decode()
+    assert "1 of 2 usable preferences; label at least 1 more pair." in response.content.decode()
     assert not Run.objects.exists()
     assert world.study.rounds.get().state == Round.State.COLLECTING
 

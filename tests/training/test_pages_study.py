@@ -83,7 +83,7 @@ def test_round_without_enough_labels_says_how_many_are_missing(world: PageWorld)
     collecting_round(world, verdicts=[Verdict.A])
     html = page(world)
     assert next_button(html) == "Label pairs"
-    assert "1 of 2 usable preferences; label 1 more pair." in html
+    assert "1 of 2 usable preferences; label at least 1 more pair." in html
 
 
 def test_round_with_enough_labels_offers_to_train(world: PageWorld) -> None:

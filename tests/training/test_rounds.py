@@ -78,8 +78,8 @@ def test_round_without_enough_labels_says_how_many_are_missing(study: Study) -> 
     label_round(opened, verdicts=[Verdict.A, Verdict.TIE])
     readiness = round_readiness(opened)
     assert (readiness.ready, readiness.usable, readiness.needed) == (False, 1, 2)
-    assert readiness.sentence == "1 of 2 usable preferences; label 1 more pair."
-    with pytest.raises(RoundRefused, match=r"1 of 2 usable preferences; label 1 more pair\."):
+    assert readiness.sentence == "1 of 2 usable preferences; label at least 1 more pair."
+    with pytest.raises(RoundRefused, match=r"1 of 2 usable preferences; label at least 1 more pair\."):
         start_training(round=opened)
     opened.refresh_from_db()
     assert opened.state == Round.State.COLLECTING
@@ -171,7 +171,7 @@ def test_labels_of_earlier_rounds_do_not_make_a_round_ready(labelled: Round) -> 
     second = open_round(study=labelled.study)
     fill_round(second)
     label_round(second, verdicts=[Verdict.A])
-    assert round_readiness(second).sentence == "1 of 2 usable preferences; label 1 more pair."
+    assert round_readiness(second).sentence == "1 of 2 usable preferences; label at least 1 more pair."
     pair = Pair.objects.filter(batch=2).order_by("pk")[1]
     label(pair, annotator=make_user("annotator"))
     assert round_readiness(second).sentence == "2 usable preferences are ready (2 are needed)."

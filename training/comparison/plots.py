@@ -7,7 +7,7 @@ from math import floor, log10
 
 from training.policy_chart import Chart, Frame, Point, Scale, Text, chart_of
 
-FRAME = Frame(width=420, height=200, left=52, bottom=30, most_labels=11)
+FRAME = Frame(width=420, height=216, left=52, bottom=46, most_labels=11)
 TICKS_WANTED = 4
 
 

@@ -7,7 +7,7 @@ from training.evaluation.words import percent, signed
 from training.policy_chart import RIGHT, Chart, Frame, Point, Scale, chart_of
 
 # On a phone css/evaluation.css writes the labels larger: LEFT has room for "100 %" there, too.
-HEIGHT, LEFT, BOTTOM = 220, 66, 34
+HEIGHT, LEFT, BOTTOM = 236, 66, 50
 NARROWEST, STEP = 520, 34
 MOST_LABELS = 12
 SHARES = Scale(0.0, 1.0, (0.0, 0.25, 0.5, 0.75, 1.0), tick_text=percent, text=percent, level=0.5)

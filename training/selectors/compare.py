@@ -72,7 +72,7 @@ class Comparison:
 
 
 def study_policies(study: Study) -> list[Policy]:
-    return list(study.policies.select_related("run").order_by("number"))
+    return list(study.policies.select_related("run__round").order_by("number"))
 
 
 def comparison(

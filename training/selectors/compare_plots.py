@@ -17,6 +17,7 @@ from training.models import Policy, SampledResponse, Score
 from training.policy_chart import Chart, Point
 from training.selectors.compare_answers import beta_of
 from training.selectors.kl_biases import kl_biases
+from training.selectors.policy_in_use import in_use, way_to
 from training.selectors.policy_summaries import FEWEST_WORD_PAIRS, Summary, stored_summaries
 
 
@@ -98,7 +99,9 @@ PAIR_MISSING = "No judged evaluation pair has both of its responses scored under
 
 
 def figure_plots(study: Study, *, policies: list[Policy], tag: str) -> list[FigurePlot]:
-    """Return the plots over all policies: four queries."""
+    """Return the plots over all policies, which want runs with their rounds loaded: five queries."""
+    settled = in_use(study).policy
+    way = way_to(settled or next(reversed(policies), None), policies=policies)
     summaries = stored_summaries(policies, tag=tag)
     if any(summary.kl for summary in summaries.values()):
         # The reference is not scored: its distance from itself is 0.
@@ -112,13 +115,13 @@ def figure_plots(study: Study, *, policies: list[Policy], tag: str) -> list[Figu
     plots = [
         plotted(
             kind,
-            points=[point_of(policy, kind.value(summaries[policy.pk])) for policy in policies],
+            points=[point_of(policy, kind.value(summaries[policy.pk]), way=way) for policy in policies],
             caution=cautions.get(kind.key, ""),
         )
         for kind in KINDS
     ]
     margins = pair_margins(study, policies=policies, tag=tag)
-    points = [point_of(policy, margins.get(policy.pk)) for policy in policies]
+    points = [point_of(policy, margins.get(policy.pk), way=way) for policy in policies]
     title = "Implicit reward margin on held-out pairs"
     kind = FigureKind("pairs", title, PAIR_ADVICE, lambda summary: None, missing=PAIR_MISSING)
     return [*plots, plotted(kind, points=points)]
@@ -144,11 +147,11 @@ def kl_caution(policies: Sequence[Policy], *, summaries: Mapping[int, Summary]) 
     )
 
 
-def point_of(policy: Policy, value: Mean | float | None) -> Point:
-    label = "SFT" if policy.number == 0 else str(policy.number)
+def point_of(policy: Policy, value: Mean | float | None, *, way: frozenset[int]) -> Point:
+    label, aside = "SFT" if policy.number == 0 else str(policy.number), policy.pk not in way
     if isinstance(value, Mean):
-        return Point(label, value.value, value.low, value.high)
-    return Point(label, value)
+        return Point(label, value.value, value.low, value.high, is_aside=aside)
+    return Point(label, value, is_aside=aside)
 
 
 def pair_margins(study: Study, *, policies: Sequence[Policy], tag: str) -> dict[int, Mean]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from annotate.models import Prompt, Split, Study
 from training.evaluation.bradley_terry import Strengths, strengths
-from training.evaluation.gate import Evidence, Gate, Thresholds, gate_of
+from training.evaluation.gate import Evidence, Gate, Thresholds, Verdict, gate_of
 from training.evaluation.length_control import LengthControlled, length_controlled
 from training.evaluation.outcomes import Outcome, Tally, tally_of
 from training.evaluation.win_rate import WinRate, win_rate
@@ -50,6 +50,11 @@ class PolicyEvaluation:
     overrides: list[GateOverride]
     waiting: int
 
+    @property
+    def failing(self) -> list[str]:
+        """Return the names of the checks that the policy fails."""
+        return [check.name for check in self.gate.checks if check.verdict == Verdict.FAIL]
+
 
 @dataclass(frozen=True)
 class TagRate:
@@ -84,19 +89,20 @@ class StudyEvaluation:
         return ([self.reference] if self.reference else []) + [row.policy for row in self.rows]
 
     @property
-    def policy_in_use(self) -> Policy:
-        """Return the policy that the newest round settled, else the newest one."""
-        return self.settled.policy or self.policies[-1]
+    def policy_in_use(self) -> Policy | None:
+        """Return the policy that the newest round settled, else the newest one; None where there is none."""
+        return self.settled.policy or next(reversed(self.policies), None)
 
     @property
     def in_use(self) -> PolicyEvaluation | None:
         """Return the evaluation of the policy in use; None while that is the reference."""
-        return self.row(self.policy_in_use.number)
+        return self.row(self.policy_in_use.number) if self.policy_in_use else None
 
     @property
     def newer(self) -> list[Policy]:
         """Return the policies that came after the one in use."""
-        return [row.policy for row in self.rows if row.policy.number > self.policy_in_use.number]
+        number = self.policy_in_use.number if self.policy_in_use else 0
+        return [row.policy for row in self.rows if row.policy.number > number]
 
     @property
     def fallback(self) -> Policy | None:

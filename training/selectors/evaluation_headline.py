@@ -1,24 +1,62 @@
-"""The sentence on top: whether the newest policy is preferred, by whom, and whether it fails its gate."""
+"""The sentence on top: whether the policy in use is preferred, by whom, and whether it fails its gate."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from training.evaluation.judges import judged_by, judges_in_words, rules_in_words
 from training.evaluation.outcomes import Tally
 from training.evaluation.win_rate import WinRate
 from training.evaluation.words import percent
+from training.models import Policy
 from training.selectors.evaluation import PolicyEvaluation, StudyEvaluation
 from training.statistics import Interval
+
+MOST_NAMED = 3
 
 
 def headline_of(evaluation: StudyEvaluation) -> str:
     """Return the one sentence that a lead came for."""
-    newest = evaluation.newest
-    if newest is None:
+    row = evaluation.in_use
+    if row is None:
+        if evaluation.rows:
+            return "The SFT reference is in use again, and there is nothing to compare it with."
         return "There is no trained policy yet; the first round makes one."
-    parent = newest.over_parent
-    if newest.parent is not None and parent is not None and parent.interval is not None:
-        return verdict_sentence(newest, rate=parent, opponent=newest.parent.label)
-    return verdict_sentence(newest, rate=newest.over_reference, opponent="the SFT reference")
+    parent = row.over_parent
+    if row.parent is not None and parent is not None and parent.interval is not None:
+        return verdict_sentence(row, rate=parent, opponent=row.parent.label)
+    return verdict_sentence(row, rate=row.over_reference, opponent="the SFT reference")
+
+
+def basis_of(evaluation: StudyEvaluation) -> str:
+    """Return why it is about this policy, where newer ones or others of its round could be meant."""
+    policy, newer = evaluation.policy_in_use, evaluation.newer
+    if policy is None:
+        return ""
+    if newer:
+        name = policy.label if policy.number else f"the {policy.label}"
+        which = f"about {name}, {evaluation.settled.why}"
+        are = "is newer and was" if len(newer) == 1 else "are newer and were"
+        return f"This is {which}; {named(newer)} {are} not chosen."
+    siblings = siblings_of(policy, evaluation=evaluation)
+    if evaluation.settled.policy is None and siblings:
+        return f"This is about {policy.label}, the newest; {named(siblings)} can be chosen as well."
+    return ""
+
+
+def siblings_of(policy: Policy, *, evaluation: StudyEvaluation) -> list[Policy]:
+    """Return the other policies that the round of a policy gave."""
+    run = getattr(policy, "run", None)
+    others = (row.policy for row in evaluation.rows if row.policy != policy)
+    return [other for other in others if run and other.run.round_id == run.round_id]
+
+
+def named(policies: Sequence[Policy]) -> str:
+    """Return the labels of one policy or several, at most three of them by name."""
+    if len(policies) > MOST_NAMED:
+        return f"{len(policies)} others"
+    labels = [policy.label for policy in policies]
+    return " and ".join(filter(None, [", ".join(labels[:-1]), labels[-1]]))
 
 
 def verdict_sentence(row: PolicyEvaluation, *, rate: WinRate, opponent: str) -> str:

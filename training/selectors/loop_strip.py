@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from training.models import Round
@@ -42,13 +43,18 @@ class NextAction:
 
 @dataclass(frozen=True)
 class Judged:
-    """How far people have come in judging a policy, and what its gate says of it."""
+    """How far people have come in judging a policy, and what its gate says of it.
+
+    `failures` say what fails, `gate` is the gate in one sentence, `verdict` pass, fail or unknown.
+    """
 
     prompts: int
     waiting: int
-    failures: tuple[str, ...] = ()
-    label: str = ""
-    policy_number: int = 0
+    failures: tuple[str, ...]
+    gate: str
+    verdict: str
+    label: str
+    policy_number: int
 
 
 NAMES = ("Sampling", "Labelling", "Ready", "Training", "Evaluating")
@@ -150,20 +156,28 @@ def next_action(
     train_prompts: int,
     next_policy: str,
     judged: Judged | None = None,
+    made: Sequence[Judged] = (),
 ) -> NextAction:
     """Return the one next step, with the reason why it is or is not ready.
 
-    `judged` is about the policy that the next round would sample.
+    `judged` is about the policy that the next round would sample, `made` about those that the round gave.
     """
     if current is None or current.round.state in (Round.State.TRAINED, Round.State.CLOSED):
-        return after_a_round(current, train_prompts=train_prompts, next_policy=next_policy, judged=judged)
+        return after_a_round(
+            current, train_prompts=train_prompts, next_policy=next_policy, judged=judged, made=made
+        )
     if current.round.state == Round.State.TRAINING or readiness is None:
         return while_training(current)
     return while_collecting(current, readiness=readiness)
 
 
 def after_a_round(
-    current: RoundRow | None, *, train_prompts: int, next_policy: str, judged: Judged | None
+    current: RoundRow | None,
+    *,
+    train_prompts: int,
+    next_policy: str,
+    judged: Judged | None,
+    made: Sequence[Judged],
 ) -> NextAction:
     number = current.round.number + 1 if current else 1
     if not train_prompts:
@@ -172,19 +186,27 @@ def after_a_round(
         )
     sentence = f"Samples responses to {counted(train_prompts, 'training prompt')} from {next_policy}."
     compare = current is not None
-    made = sum(run.policy is not None for run in current.runs) if current else 0
-    if current and made > 1 and current.round.chosen_policy_id is None:
-        gave = f"Round {current.round.number} gave {counted_policies(made)}"
-        said = f"{gave}: choose which one round {number} samples."
+    if current and len(made) > 1 and current.round.chosen_policy_id is None:
+        gave = f"Round {current.round.number} gave {counted_policies(len(made))}"
+        said = f"{gave}: choose which one round {number} samples. {gates_in_short(made)}"
         return NextAction("choose", "Choose a policy", said, also_compare=True)
     if judged is not None and judged.failures:
         said = f"{judged.label} fails its gate: {judged.failures[0]} Going on from it takes a written reason."
         label = f"Open round {number} with a reason"
         return NextAction("override", label, said, ready=False, also_compare=compare, judged=judged)
+    if judged is not None and judged.verdict == "unknown":
+        sentence += f" Its gate is not known yet: {judged.gate}"
     stuck = next((job for job in current.policy_jobs if job.is_failed), None) if current else None
     if stuck:
         sentence += f" {stuck.title} failed; retry it below, so that the policies can be compared."
     return NextAction("open", f"Open round {number}", sentence, also_compare=compare)
+
+
+def gates_in_short(made: Sequence[Judged]) -> str:
+    """Return which of several policies pass their gates, fail them, or are not known yet, in one sentence."""
+    said = {"pass": "passes", "fail": "fails", "unknown": "is not known yet"}
+    parts = [f"{judged.label} {said[judged.verdict]}" for judged in made]
+    return f"Their gates: {', '.join(parts)}."
 
 
 def while_training(current: RoundRow) -> NextAction:

@@ -33,10 +33,15 @@ def settled_by(newest: Round | None) -> InUse:
     return InUse(newest.chosen_policy, why=f"which round {newest.number + 1} will sample")
 
 
+def newest_round(study: Study) -> Round | None:
+    """Return the newest round with the policy it samples and the one chosen after it: one query."""
+    rounds = study.rounds.select_related("sampled_policy", "chosen_policy")
+    return rounds.order_by("-number").first()
+
+
 def in_use(study: Study) -> InUse:
     """Return the policy in use of a study: one query."""
-    rounds = study.rounds.select_related("sampled_policy", "chosen_policy")
-    return settled_by(rounds.order_by("-number").first())
+    return settled_by(newest_round(study))
 
 
 def way_to(policy: Policy | None, *, policies: list[Policy]) -> frozenset[int]:

@@ -33,7 +33,7 @@ def round_readiness(round: Round) -> Readiness:
     sentence = (
         f"{usable} usable preferences are ready ({needed} are needed)."
         if ready
-        else f"{usable} of {needed} usable preferences; label {_more_pairs(needed - usable)}."
+        else f"{usable} of {needed} usable preferences; label at least {_more_pairs(needed - usable)}."
     )
     return Readiness(ready, sentence, usable, needed, note=sampling_note(round), conflicts=found.conflicting)
 

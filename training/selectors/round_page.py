@@ -7,14 +7,16 @@ from annotate.models import Split, Study
 from annotate.selectors.preferences import LabelUsage
 from training.models import Recipe, Round
 from training.selectors.engine import engine_overview
-from training.selectors.job_rows import JobRow, in_a_sentence, job_rows
+from training.selectors.evaluation import StudyEvaluation, study_evaluation
+from training.selectors.job_rows import JobRow, job_rows
 from training.selectors.label_counts import LabelCounts, usage_until
-from training.selectors.loop_strip import LoopStep, NextAction, loop_steps, next_action
+from training.selectors.loop_strip import LoopStep, NextAction
 from training.selectors.people import PersonRow, people
+from training.selectors.policy_in_use import newest_round, settled_by
 from training.selectors.readiness import Readiness
 from training.selectors.rounds import RoundRow, RunRow, round_rows
 from training.selectors.runs import RunDetails, run_details
-from training.selectors.studies import policy_to_sample, poll_seconds, readiness_of
+from training.selectors.studies import action_of, poll_seconds, readiness_of, steps_of
 from training.services.recipes import recipe_warnings
 
 
@@ -30,6 +32,8 @@ class RoundPage:
     action: NextAction | None
     people: list[PersonRow]
     poll_seconds: int | None
+    evaluation: StudyEvaluation
+    is_newest: bool
 
     @property
     def round(self) -> Round:
@@ -75,17 +79,13 @@ def round_page(study: Study, *, number: int) -> RoundPage:
     """Return what a round's page shows, in a fixed number of queries. The round must exist."""
     jobs = job_rows(study)
     row = round_rows(study, jobs=jobs, number=number)[0]
-    readiness = readiness_of(row)
-    is_newest = not study.rounds.filter(number__gt=number).exists()
+    readiness, newest = readiness_of(row), newest_round(study)
+    is_newest = newest == row.round
+    evaluation = study_evaluation(study, settled=settled_by(newest))
     action = None
     if is_newest:
         prompts = study.prompts.filter(split=Split.TRAIN).count()
-        action = next_action(
-            row,
-            readiness=readiness,
-            train_prompts=prompts,
-            next_policy=in_a_sentence(policy_to_sample(study, current=row)),
-        )
+        action = action_of(row, readiness=readiness, train_prompts=prompts, evaluation=evaluation)
     recipe, shown = study.recipe, row.shown_run
     return RoundPage(
         row=row,
@@ -94,8 +94,10 @@ def round_page(study: Study, *, number: int) -> RoundPage:
         readiness=readiness,
         preview=usage_until(study, rounds=study.rounds.filter(number__lte=number)) if readiness else None,
         details=run_details(shown.run) if shown else None,
-        steps=loop_steps(row, readiness=readiness),
+        steps=steps_of(row, readiness=readiness, evaluation=evaluation),
         people=people(study, batch=number),
         action=action,
         poll_seconds=poll_seconds(jobs=row.jobs, engine=engine_overview(), current=row),
+        evaluation=evaluation,
+        is_newest=is_newest,
     )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from annotate.models import Study
 from training.core.run.config import LOSS_KEYS
+from training.evaluation.gate import Verdict
 from training.models import Job, Policy, Round, Run
-from training.selectors.evaluation import PolicyEvaluation, StudyEvaluation, study_evaluation
+from training.selectors.evaluation import PolicyEvaluation, StudyEvaluation
 from training.selectors.metrics import METRICS_FILE, curves_of, parsed, run_directory
 from training.selectors.round_choice import Choice, choice_of
 from training.selectors.rounds import RoundRow, RunRow
@@ -59,12 +59,42 @@ class RunComparison:
 
 
 @dataclass(frozen=True)
+class PolicyOption:
+    """A policy that the next round may sample; `row` says what its gate says, None for the reference."""
+
+    policy: Policy
+    row: PolicyEvaluation | None
+
+    @property
+    def fails(self) -> bool:
+        return self.row is not None and bool(self.row.gate.failures)
+
+    @property
+    def passes(self) -> bool:
+        return self.row is not None and self.row.gate.verdict == Verdict.PASS
+
+    @property
+    def gate(self) -> str:
+        """Return the state of its gate, naming what fails."""
+        if self.row is None:
+            return "needs no gate"
+        if self.fails:
+            return f"fails its gate: {', '.join(self.row.failing)}"
+        return "passes its gate" if self.passes else "gate not known yet"
+
+
+@dataclass(frozen=True)
 class RoundRuns:
-    """What the round page shows of its runs, and what may be done with them."""
+    """What the round page shows of its runs, and what may be done with them.
+
+    `proposed` is the option to begin with: what was chosen, else what would be sampled; none where that fails
+    its gate though another policy passes, or where several might be meant.
+    """
 
     runs: list[RunComparison]
-    policies: list[Policy]
+    options: list[PolicyOption]
     chosen: Policy | None
+    proposed: Policy | None
     choice: Choice | None
     can_choose: bool
     can_add: bool
@@ -86,41 +116,52 @@ class RoundRuns:
         return self.can_add and bool(self.runs)
 
 
-def round_runs(study: Study, *, row: RoundRow) -> RoundRuns:
-    """Return the comparison of a round's runs: a fixed number of queries beside those of its row.
-
-    Two, one more once the next round's policy is settled, and those of the evaluation once a run made one.
-    """
+def round_runs(row: RoundRow, *, evaluation: StudyEvaluation, is_newest: bool) -> RoundRuns:
+    """Return the comparison of a round's runs: one query, another once the next round's policy is settled."""
     item = row.round
-    is_newest = not study.rounds.filter(number__gt=item.number).exists()
     ended = item.state in (Round.State.TRAINED, Round.State.CLOSED)
-    evaluation = study_evaluation(study) if any(run.policy for run in row.runs) else None
     comparisons = [
         compared(run, place=place, item=item, first=row.runs[0].run, evaluation=evaluation)
         for place, run in enumerate(row.runs)
     ]
     under_way = any(run.job and run.job.is_active for run in row.runs)
     may_end = is_newest and not under_way
+    made = {run.policy.pk for run in row.runs if run.policy}
+    options = [
+        PolicyOption(policy, evaluation.row(policy.number)) for policy in reversed(evaluation.policies)
+    ]
     return RoundRuns(
         runs=comparisons,
-        policies=list(study.policies.order_by("-number")) if may_end else [],
+        options=options if may_end else [],
         chosen=item.chosen_policy,
+        proposed=item.chosen_policy or proposed_of(options, made=made),
         choice=choice_of(item),
         can_choose=may_end and ended,
         can_add=not round_fault(item),
         can_close=may_end and not ended,
-        needs_choice=is_newest
-        and item.chosen_policy is None
-        and sum(run.policy is not None for run in row.runs) > 1,
+        needs_choice=is_newest and item.chosen_policy is None and len(made) > 1,
         open_pairs=row.labels.labels_open,
         next_number=item.number + 1,
     )
 
 
+def proposed_of(options: Sequence[PolicyOption], *, made: Collection[int]) -> Policy | None:
+    """Return the one to begin with while nothing is chosen; `made` are the ids of the round's policies.
+
+    Of several the one that passes its gate alone; of one that one, unless it fails and another policy passes.
+    """
+    own = [option for option in options if option.policy.pk in made] or list(options[:1])
+    if len(own) > 1:
+        passing = [option.policy for option in own if option.passes]
+        return passing[0] if len(passing) == 1 else None
+    may_pass = any(option.passes for option in options)
+    return next((option.policy for option in own if not (option.fails and may_pass)), None)
+
+
 def compared(
-    row: RunRow, *, place: int, item: Round, first: Run, evaluation: StudyEvaluation | None
+    row: RunRow, *, place: int, item: Round, first: Run, evaluation: StudyEvaluation
 ) -> RunComparison:
-    judged = evaluation.row(row.policy.number) if evaluation and row.policy else None
+    judged = evaluation.row(row.policy.number) if row.policy else None
     return RunComparison(
         row=row,
         place=place,

@@ -12,12 +12,13 @@ from training.models import Job, Policy, Recipe, Round
 from training.policy_chart import Chart
 from training.selectors.engine import EngineOverview, engine_overview
 from training.selectors.evaluation import PolicyEvaluation, StudyEvaluation, study_evaluation
-from training.selectors.evaluation_headline import headline_of
+from training.selectors.evaluation_headline import basis_of, headline_of
 from training.selectors.evaluation_page import win_rate_chart
 from training.selectors.job_rows import JobRow, in_a_sentence, job_rows
 from training.selectors.label_counts import LabelCounts
 from training.selectors.loop_strip import Judged, LoopStep, NextAction, loop_steps, next_action
 from training.selectors.people import PersonRow, people
+from training.selectors.policy_in_use import settled_by
 from training.selectors.readiness import Readiness, round_readiness
 from training.selectors.review_queues import ReviewQueue, review_queues
 from training.selectors.rounds import RoundRow, RunRow, round_rows
@@ -60,7 +61,6 @@ class StudyOverview:
     rounds: list[RoundRow]
     shows_all_rounds: bool
     labels: LabelCounts
-    next_policy: Policy
     steps: list[LoopStep]
     action: NextAction
     jobs: list[JobRow]
@@ -85,17 +85,21 @@ class StudyOverview:
         return self.rounds[0] if self.rounds else None
 
     @property
-    def newest(self) -> PolicyEvaluation | None:
-        """Return what is known of the newest policy."""
-        return self.evaluation.newest
+    def in_use(self) -> PolicyEvaluation | None:
+        """Return what is known of the policy in use."""
+        return self.evaluation.in_use
 
     @property
     def headline(self) -> str:
         return headline_of(self.evaluation)
 
     @property
+    def basis(self) -> str:
+        return basis_of(self.evaluation)
+
+    @property
     def win_rates(self) -> Chart | None:
-        return win_rate_chart(self.evaluation.rows)
+        return win_rate_chart(self.evaluation)
 
     @property
     def lines(self) -> list[RoundLine]:
@@ -127,7 +131,7 @@ class StudyOverview:
     def poll_seconds(self) -> int | None:
         """Return how often the page asks again; None when nothing moves until someone acts."""
         seconds = poll_seconds(jobs=self.jobs, engine=self.engine, current=self.current)
-        is_judged = self.newest is not None and self.newest.waiting > 0
+        is_judged = self.in_use is not None and self.in_use.waiting > 0
         return seconds or (SECONDS_BETWEEN_LABELS if is_judged else None)
 
 
@@ -154,14 +158,13 @@ def study_overview(study: Study, *, shows_all_rounds: bool = False) -> StudyOver
     rounds = round_rows(study, jobs=jobs)
     current = rounds[0] if rounds else None
     prompts = prompt_counts(study)
-    next_policy = policy_to_sample(study, current=current)
-    readiness, evaluation = readiness_of(current), study_evaluation(study)
-    action = next_action(
+    evaluation = study_evaluation(study, settled=settled_by(current.round if current else None))
+    readiness = readiness_of(current)
+    action = action_of(
         current,
         readiness=readiness,
         train_prompts=prompts.get(Split.TRAIN, 0),
-        next_policy=in_a_sentence(next_policy),
-        judged=judged(evaluation, policy=next_policy),
+        evaluation=evaluation,
     )
     batch = current.round.number if current else 0
     health = batch_quality(study, batch=batch) if current else None
@@ -172,12 +175,7 @@ def study_overview(study: Study, *, shows_all_rounds: bool = False) -> StudyOver
         rounds=rounds,
         shows_all_rounds=shows_all_rounds,
         labels=sum((row.labels for row in rounds), LabelCounts()),
-        next_policy=next_policy,
-        steps=loop_steps(
-            current,
-            readiness=readiness,
-            judged=judged(evaluation, policy=current.policy if current else None),
-        ),
+        steps=steps_of(current, readiness=readiness, evaluation=evaluation),
         action=action,
         jobs=jobs,
         people=people(study, batch=batch, median_seconds=health.median_seconds if health else {}),
@@ -189,6 +187,34 @@ def study_overview(study: Study, *, shows_all_rounds: bool = False) -> StudyOver
     )
 
 
+def action_of(
+    current: RoundRow | None,
+    *,
+    readiness: Readiness | None,
+    train_prompts: int,
+    evaluation: StudyEvaluation,
+) -> NextAction:
+    """Return the next action of the study's newest round: the same on its home and on the round's page."""
+    next_policy = evaluation.policy_in_use
+    made = [judged(evaluation, policy=run.policy) for run in current.runs if run.policy] if current else []
+    return next_action(
+        current,
+        readiness=readiness,
+        train_prompts=train_prompts,
+        next_policy=in_a_sentence(next_policy) if next_policy else "",
+        judged=judged(evaluation, policy=next_policy),
+        made=[item for item in made if item is not None],
+    )
+
+
+def steps_of(
+    current: RoundRow | None, *, readiness: Readiness | None, evaluation: StudyEvaluation
+) -> list[LoopStep]:
+    """Return the loop strip of a round: the same on the study's home and on the round's page."""
+    own = judged(evaluation, policy=current.policy if current else None)
+    return loop_steps(current, readiness=readiness, judged=own)
+
+
 def judged(evaluation: StudyEvaluation, *, policy: Policy | None) -> Judged | None:
     """Return how far people have come in judging a policy; None for the reference, which needs no gate."""
     row = evaluation.row(policy.number) if policy else None
@@ -198,6 +224,8 @@ def judged(evaluation: StudyEvaluation, *, policy: Policy | None) -> Judged | No
         prompts=row.over_reference.tally.prompts,
         waiting=row.waiting,
         failures=row.gate.failures,
+        gate=row.gate.sentence,
+        verdict=row.gate.verdict,
         label=row.policy.label,
         policy_number=row.policy.number,
     )
@@ -217,12 +245,3 @@ def readiness_of(current: RoundRow | None) -> Readiness | None:
 def prompt_counts(study: Study) -> dict[str, int]:
     counts = Prompt.objects.filter(study=study).order_by().values("split").annotate(prompts=Count("pk"))
     return {row["split"]: row["prompts"] for row in counts}
-
-
-def policy_to_sample(study: Study, *, current: RoundRow | None) -> Policy:
-    """Return the policy that labels are about now: the open round's, else what the next round samples."""
-    if current is not None and current.round.state in (Round.State.COLLECTING, Round.State.TRAINING):
-        return current.round.sampled_policy
-    if current is not None and current.round.chosen_policy is not None:
-        return current.round.chosen_policy
-    return study.policies.order_by("-number")[:1].get()

@@ -29,7 +29,9 @@ def round_open(request: HttpRequest, slug: str) -> HttpResponse:
     try:
         opened = open_round(study=access.study, actor=access.user, policy=policy, override=override)
     except GateFailed as failed:
-        messages.error(request, str(failed))
+        # The page that follows lists what fails, above the field for the reason.
+        name = failed.policy.label
+        messages.error(request, f"{name} fails its gate. To go on from it all the same, write below why.")
         return redirect("policy-detail", slug, failed.policy.number)
     except ChoiceNeeded as needed:
         messages.error(request, str(needed))
@@ -119,7 +121,7 @@ def round_context(access: StudyAccess, *, number: int) -> dict[str, Any]:
     return {
         **access.context("overview"),
         "page": page,
-        "runs": round_runs(access.study, row=page.row),
+        "runs": round_runs(page.row, evaluation=page.evaluation, is_newest=page.is_newest),
         "estimate": estimate_of(page),
         "may_act": access.role == Role.LEAD,
         "poll_seconds": page.poll_seconds,
