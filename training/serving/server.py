@@ -1,4 +1,6 @@
-"""A vLLM server of your own, for `VLLM_URLS`: `python -m training.serving.server MODEL [--port N] [vLLM's flags]`.
+"""A vLLM server of your own, for `VLLM_URLS`.
+
+`python -m training.serving.server MODEL [--port N] [vLLM's flags]`
 
 It becomes vLLM with the flags and the environment that the studio gives its own engine; flags named on the
 command line win. It runs until it is stopped, whatever becomes of the shell that started it.
