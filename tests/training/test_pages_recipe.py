@@ -10,6 +10,7 @@ from tests.training.factories import make_job, make_round
 from tests.training.page_world import PageWorld, add_run, page_world
 from training.forms.recipe import recipe_values
 from training.models import Job, Recipe, Round
+from training.services.demo import DEMO_RECIPE
 
 pytestmark = pytest.mark.django_db
 
@@ -82,9 +83,18 @@ def test_bad_value_is_refused_beside_its_field_and_nothing_is_saved(
     assert Recipe.objects.filter(study=world.study).values().get() == before
 
 
-def test_low_beta_is_saved_with_a_warning(world: PageWorld) -> None:
+def said_at(html: str, field: str) -> str:
+    """Return what stands at a field: on the page, or in the answer to typed values, which takes its place."""
+    place = html.index(f'id_{field}_said"')
+    return " ".join(html[place : html.index("</div>", place)].partition(">")[2].split())
+
+
+def test_low_beta_is_saved_with_a_warning_at_its_field(world: PageWorld) -> None:
     response = world.lead.post(world.url("recipe/"), typed(world, beta="0.01"), follow=True)
-    assert "β = 0.01 is low; below 0.05 the policy may collapse, 0.1 is usual." in response.content.decode()
+    html = response.content.decode()
+    assert said_at(html, "beta").startswith('<span class="said-warning">β = 0.01 is ')
+    assert said_at(html, "learning_rate") == ""
+    assert 'href="#id_beta">Warning: β</a>' in html
 
 
 def preview(world: PageWorld, **changes: str) -> str:
@@ -94,16 +104,61 @@ def preview(world: PageWorld, **changes: str) -> str:
 
 
 def test_typed_values_are_warned_of_before_they_are_saved(world: PageWorld) -> None:
-    assert "β = 0.01 is low; below 0.05 the policy may collapse" in preview(world, beta="0.01")
-    assert "Temperature = 0.1 gives nearly the same response twice" in preview(world, temperature="0.1")
-    assert "is not an estimate of KL" in preview(world, top_p="0.9")
-    assert "notice-warning" not in preview(world)
+    assert "β = 0.01 is " in said_at(preview(world, beta="0.01"), "beta")
+    assert "Temperature = 0.1 gives nearly the same response twice" in said_at(
+        preview(world, temperature="0.1"), "temperature"
+    )
+    calm = preview(world)
+    assert said_at(calm, "beta") == ""
+    assert "said-" not in calm
     assert Recipe.objects.get(study=world.study).beta == 0.1
 
 
+def test_sampling_that_biases_the_kl_is_noted_at_its_field_without_a_warning(world: PageWorld) -> None:
+    html = preview(world, top_p="0.95")
+    assert said_at(html, "top_p").startswith('<span class="said-note">Other than 1, it marks the KL figures')
+    assert "said-warning" not in html
+    assert "notice-warning" not in html
+    assert said_at(html, "top_k") == ""
+
+
 def test_typed_values_that_cannot_work_say_so_at_once(world: PageWorld) -> None:
-    assert "Epochs = 0 must lie between 1 and 100" in preview(world, epochs="0")
+    html = preview(world, epochs="0", beta="0.01")
+    assert "Epochs = 0 must lie between 1 and 100" in said_at(html, "epochs")
+    assert 'href="#id_epochs">Cannot be used: Epochs</a>' in html
+    assert said_at(html, "beta") == ""
     assert "loss dpo" in preview(world, gamma="1")
+
+
+def test_refused_form_says_at_its_fields_what_was_refused_alone(world: PageWorld) -> None:
+    Recipe.objects.filter(study=world.study).update(beta=0.01)
+    html = world.lead.post(world.url("recipe/"), typed(world, beta="0.3", epochs="0")).content.decode()
+    assert "Epochs = 0 must lie between 1 and 100" in error_beside(html, "epochs")
+    assert "said-" not in html
+
+
+def test_demo_says_why_its_settings_are_not_the_usual_ones(world: PageWorld) -> None:
+    assert "The demo" not in world.lead.get(world.url("recipe/")).content.decode()
+    Recipe.objects.filter(study=world.study).update(**DEMO_RECIPE)
+    html = world.lead.get(world.url("recipe/")).content.decode()
+    assert "learning rate 5e-4 with 4 pairs per step" in html
+    assert "said-warning" not in html
+    Recipe.objects.filter(study=world.study).update(learning_rate=1e-4)
+    assert "The demo" not in world.lead.get(world.url("recipe/")).content.decode()
+
+
+def test_a_new_studys_settings_are_among_those_that_their_help_calls_usual(world: PageWorld) -> None:
+    recipe = world.study.recipe
+    html = world.lead.get(world.url("recipe/")).content.decode()
+    assert (recipe.learning_rate, recipe.pairs_per_step, recipe.top_p, recipe.epochs) == (5e-5, 8, 1.0, 2)
+    assert "A new study has 5e-5." in html
+    for usual in (
+        "5e-6 to 5e-5 from a billion parameters on",
+        "usual: 8 to 128",
+        "usual: 1.0",
+        "usual: 1 to 3",
+    ):
+        assert usual in html
 
 
 def test_preview_counts_responses_and_the_pairs_that_are_chosen(world: PageWorld) -> None:

@@ -111,7 +111,7 @@ def sampling_warnings(recipe: Recipe) -> list[str]:
 
 
 def sampling_notes(recipe: Recipe) -> dict[str, str]:
-    """Return by setting of the sampling what its choice means for the KL figures; nothing is wrong with it."""
+    """Return by setting of the sampling what its choice means for the KL figures; it is no warning."""
     return {
         name: f"Other than {neutral:g}, it marks the KL figures as biased: responses are then not drawn from "
         "the policy as it is."

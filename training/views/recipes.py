@@ -9,8 +9,15 @@ from django.views.decorators.http import require_http_methods
 from annotate.access import study_access
 from annotate.models import Role
 from training.forms.recipe import RecipeForm, recipe_values
+from training.forms.recipe_said import faults_at_fields, field_of, said_at_fields
 from training.models import Recipe
-from training.selectors.recipe_page import queue_shares, recipe_preview, typed_recipe
+from training.selectors.recipe_page import (
+    has_demo_settings,
+    queue_shares,
+    recipe_preview,
+    sampling_notes,
+    typed_recipe,
+)
 from training.services.recipes import update_recipe
 
 
@@ -33,8 +40,9 @@ def recipe_edit(request: HttpRequest, slug: str) -> HttpResponse:
             return redirect("recipe-edit", slug)
     context = {
         **access.context("settings"),
+        **shown_preview(form, recipe),
         "form": form,
-        "preview": recipe_preview(recipe),
+        "has_demo_settings": has_demo_settings(recipe),
         "shares": queue_shares(access.study),
         "can_learn": not access.study.rounds.exists(),
     }
@@ -53,6 +61,18 @@ def changes_of(form: RecipeForm, *, base_before: str) -> dict[str, Any]:
 def preview_of(form: RecipeForm, recipe: Recipe) -> dict[str, Any]:
     """Return what the typed values come to; of values out of range, what is wrong with them."""
     if not form.is_valid():
-        faults = [error for errors in form.errors.values() for error in errors]
-        return {"preview": None, "faults": faults}
-    return {"preview": recipe_preview(typed_recipe(recipe, values=form.cleaned_data)), "faults": []}
+        return {"preview": None, "said": faults_at_fields(form), "is_update": True}
+    shown = shown_preview(form, typed_recipe(recipe, values=form.cleaned_data))
+    return {**shown, "is_update": True}
+
+
+def shown_preview(form: RecipeForm, recipe: Recipe) -> dict[str, Any]:
+    """Return what the recipe comes to, and what is said of it; nothing at fields that show errors already."""
+    preview = recipe_preview(recipe)
+    if form.errors:
+        return {"preview": preview, "said": said_at_fields(form), "general": []}
+    return {
+        "preview": preview,
+        "said": said_at_fields(form, warnings=preview.warnings, notes=sampling_notes(recipe)),
+        "general": [warning for warning in preview.warnings if field_of(warning) is None],
+    }
