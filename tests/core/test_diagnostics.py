@@ -14,10 +14,12 @@ from training.core.diagnostics import (
     figures_of,
     length_margin_correlation,
     warnings_of,
-    worst_loss,
 )
+from training.core.loss_course import StepLoss, preference_scale
 from training.core.run.records import StepMetrics
 from training.core.stages.preparation import truncated_share
+
+USUAL = preference_scale({"name": "dpo", "beta": 0.1})
 
 
 def side(*log_ratios: float, logp: float = -5.0) -> SideLook:
@@ -30,6 +32,10 @@ def look(chosen: SideLook | None, rejected: SideLook | None, **changes: object) 
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
+def losses(*values: float) -> tuple[StepLoss, ...]:
+    return tuple(StepLoss(step, loss=value, examples=8) for step, value in enumerate(values, 1))
+
+
 def course(looks: list[Look], **changes: object) -> Course:
     made = Course(
         margin_before=0.0,
@@ -37,8 +43,8 @@ def course(looks: list[Look], **changes: object) -> Course:
         rejected_before=0.0,
         after=figures_of(looks),
         pairs=len(looks),
-        loss_first=math.log(2),
-        loss_worst=math.log(2),
+        losses=losses(math.log(2), 0.6, 0.6),
+        scale=preference_scale({}),
         first_loss_expected=math.log(2),
         truncated_share=0.0,
     )
@@ -52,13 +58,7 @@ def test_figures_are_means_over_examples_and_tokens() -> None:
     assert figures.rewards_margins == pytest.approx((0.07 - 0.09) / 2)
     assert (figures.rewards_accuracies, figures.rewards_contradicted) == (0.5, 0.5)
     assert figures.log_ratio_per_token_chosen == pytest.approx((0.3 - 0.6) / 2)
-    expected = [
-        (math.exp(0.2) - 1.2 + math.exp(0.4) - 1.4) / 2,
-        math.exp(-0.6) - 0.4,
-        math.exp(-0.1) - 0.9,
-        math.exp(0.3) - 1.3,
-    ]
-    assert figures.kl_per_token == pytest.approx(sum(expected) / 4)
+    assert figures.absolute_log_ratio_per_token == pytest.approx(((0.2 + 0.4) / 2 + 0.6 + 0.1 + 0.3) / 4)
 
 
 def test_one_sided_examples_have_the_figures_of_their_side() -> None:
@@ -80,7 +80,7 @@ def test_chosen_completions_that_become_less_likely_are_displaced() -> None:
     falling = [look(side(-0.2), side(-0.9))]
     (said,) = warnings_of(course(falling))
     assert said.startswith("likelihood displacement: the margin grew by 0.07")
-    assert "(-0.200 nats a token)" in said
+    assert "less likely since this run began (-0.200 nats a token)" in said
     assert not warnings_of(course(falling, chosen_before=-0.2))
     assert not warnings_of(course(falling, chosen_before=None))
     assert not warnings_of(course([look(side(0.2), side(-0.9))]))
@@ -89,7 +89,10 @@ def test_chosen_completions_that_become_less_likely_are_displaced() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"loss_first": 0.9}, "first loss: it was 0.9000 where nothing had been trained and 0.6931 was due"),
+        (
+            {"losses": losses(0.9, 0.6)},
+            "first loss: it was 0.9000 where nothing had been trained and 0.6931 was due",
+        ),
         ({"truncated_share": 0.6}, "truncation: 60% of the completions have no end token"),
     ],
 )
@@ -100,7 +103,13 @@ def test_a_wrong_start_and_cut_completions_are_said(changes: dict[str, object], 
 
 def test_a_policy_far_from_its_reference_is_said_to_be() -> None:
     (said,) = warnings_of(course([look(side(1.5, 1.5), side(1.0))]))
-    assert said.startswith("distance: the policy is 1.35 nats a token away from the reference")
+    assert said.startswith("distance: on its training texts its log-probs are 1.25 nats a token away")
+
+
+def test_one_token_that_became_likely_does_not_rule_the_distance() -> None:
+    usual = side(*[0.1] * 99, 12.0)
+    assert figures_of([look(usual, usual)]).absolute_log_ratio_per_token == pytest.approx(0.219)
+    assert not warnings_of(course([look(usual, side(0.0))]))
 
 
 def test_completions_without_an_end_token_are_counted() -> None:
@@ -111,12 +120,9 @@ def test_completions_without_an_end_token_are_counted() -> None:
 
 def test_a_loss_that_rises_far_above_its_start_is_divergence() -> None:
     usual = [look(side(0.1), side(0.0))]
-    (said,) = warnings_of(course(usual, loss_worst=1.5))
-    assert said.startswith("divergence: the loss rose from 0.693 to 1.5; the learning rate is too high")
-    assert not warnings_of(course(usual, loss_worst=1.3))
-    assert not warnings_of(course(usual, loss_worst=None))
-    assert worst_loss([0.7, 9.0, 0.7, 0.7]) == pytest.approx((0.7 + 9.0 + 0.7) / 3)
-    assert worst_loss([0.7, 9.0]) is None
+    (said,) = warnings_of(course(usual, losses=losses(math.log(2), 3.0, 4.0, 5.0)))
+    assert said.startswith("divergence: the loss rose from 0.693 to 4.5 (mean of steps 3 to 4)")
+    assert not warnings_of(course(usual, losses=losses(math.log(2), 1.3, 1.2, 1.3)))
 
 
 def test_a_policy_that_says_its_texts_as_before_has_not_changed() -> None:
@@ -136,7 +142,7 @@ def step(number: int, **figures: float) -> StepMetrics:
 def alarms(**figures: float) -> list[str]:
     """The kinds of alarms after 20 steps that all have these figures."""
     steps = [step(number, **figures) for number in range(11, 21)]
-    return [said.partition(":")[0] for said in step_alarms(step(1), steps, pairs_per_step=8)]
+    return [said.partition(":")[0] for said in step_alarms(step(1), steps, pairs_per_step=8, scale=USUAL)]
 
 
 @pytest.mark.parametrize(
@@ -147,7 +153,7 @@ def alarms(**figures: float) -> list[str]:
         ({}, ["no change"]),
         ({"log_ratio_per_token_chosen": -0.1, "rewards_margins": 0.2}, ["likelihood displacement"]),
         ({"log_ratio_per_token_chosen": 0.1, "length_margin_correlation": 0.8}, ["length"]),
-        ({"log_ratio_per_token_chosen": 0.1, "kl_per_token": 0.6}, ["distance"]),
+        ({"log_ratio_per_token_chosen": 0.1, "absolute_log_ratio_per_token": 1.1}, ["distance"]),
     ],
 )
 def test_the_latest_steps_say_what_the_end_would(figures: dict[str, float], kinds: list[str]) -> None:
@@ -155,4 +161,5 @@ def test_the_latest_steps_say_what_the_end_would(figures: dict[str, float], kind
 
 
 def test_two_steps_are_too_few_for_an_alarm() -> None:
-    assert step_alarms(step(1), [step(2, loss=9.0), step(3, loss=9.0)], pairs_per_step=8) == ()
+    steps = [step(2, loss=9.0), step(3, loss=9.0)]
+    assert step_alarms(step(1), steps, pairs_per_step=8, scale=USUAL) == ()

@@ -55,7 +55,7 @@ def test_token_ids_are_written_where_there_are_some() -> None:
 
 
 def test_step_metrics_carry_the_names_that_other_trainers_use(tmp_path: Path) -> None:
-    metrics = StepMetrics(*range(19))
+    metrics = StepMetrics(*range(20))
     assert list(metrics.as_json()) == [
         "step",
         "epoch",
@@ -69,8 +69,9 @@ def test_step_metrics_carry_the_names_that_other_trainers_use(tmp_path: Path) ->
         "logps/rejected",
         "log_ratio_per_token/chosen",
         "log_ratio_per_token/rejected",
-        "kl_per_token",
+        "absolute_log_ratio_per_token",
         "length_margin_correlation",
+        "examples",
         "grad_norm",
         "grad_clipped",
         "learning_rate",

@@ -59,7 +59,8 @@ def test_the_first_step_starts_from_the_reference_itself(finished: RunDirectory)
     first = next(read_metrics(finished.metrics))
     assert first.loss == torch.tensor(2.0).log().item()
     assert (first.rewards_chosen, first.rewards_rejected, first.rewards_margins) == (0, 0, 0)
-    assert (first.rewards_accuracies, first.rewards_contradicted, first.kl_per_token) == (0, 0, 0)
+    assert (first.rewards_accuracies, first.rewards_contradicted) == (0, 0)
+    assert first.absolute_log_ratio_per_token == 0
 
 
 def test_every_step_has_one_line_of_figures(finished: RunDirectory) -> None:

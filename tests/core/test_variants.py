@@ -84,7 +84,7 @@ def test_a_loss_without_a_reference_asks_for_none(
         tmp_path / "run", base=base_folder, examples=[example(0), example(1)], loss=loss_settings(name)
     )
     result = train(run)
-    assert (result.log_ratio_per_token_chosen, result.kl_per_token) == (None, None)
+    assert (result.log_ratio_per_token_chosen, result.absolute_log_ratio_per_token) == (None, None)
     assert not list(run.path.glob("*.sqlite"))
     records = {(record.id, record.epoch): record for record in read_margins(run.margins)}
     assert records["pair-0", 0].margin_before != 0

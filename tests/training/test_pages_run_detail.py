@@ -29,7 +29,7 @@ STEP: dict[str, Any] = {
     "rewards/margins": 0.1,
     "log_ratio_per_token/chosen": 0.01,
     "log_ratio_per_token/rejected": -0.01,
-    "kl_per_token": 0.001,
+    "absolute_log_ratio_per_token": 0.01,
     "length_margin_correlation": 0.1,
     "grad_norm": 1.0,
 }
@@ -85,10 +85,13 @@ def write_contradictions(run: Run, *rows: tuple[str, float, float]) -> None:
     [
         (
             {"loss": 40.0},
-            "<strong>Divergence.</strong> The loss rose from 0.69 to 40; the learning rate is too",
+            "<strong>Divergence.</strong> The loss rose from 0.69 to 40 (mean of steps 3 to 12)",
         ),
         ({"length_margin_correlation": 0.9}, "<strong>Length.</strong> The margin follows the difference in"),
-        ({"kl_per_token": 0.8}, "<strong>Distance.</strong> The policy is 0.80 nats a token away"),
+        (
+            {"absolute_log_ratio_per_token": 1.8},
+            "<strong>Distance.</strong> On its training texts its log-probs are 1.80 nats a token away",
+        ),
         (
             {"log_ratio_per_token/chosen": -0.2, "rewards/margins": 0.5},
             "<strong>Likelihood displacement.</strong> The margin grew by 0.4",
@@ -144,7 +147,7 @@ def test_a_run_waits_for_its_last_look_with_progress(world: PageWorld) -> None:
     assert "<dt>Accuracy</dt>" not in html
     assert "Cancel the last look" in html
     assert "Known after the last look at every example" in html
-    write_steps(run, 12, kl_per_token=0.8)
+    write_steps(run, 12, absolute_log_ratio_per_token=1.8)
     assert "<strong>Distance.</strong>" in page(world)
 
 
@@ -210,6 +213,23 @@ def test_result_is_a_list_of_keys_with_their_values(world: PageWorld) -> None:
     html = page(world)
     assert '<dt class="mono">versions.torch</dt><dd>2.13.0</dd>' in html
     assert '<dt class="mono">loss_last</dt><dd>0.41</dd>' in html
+
+
+def test_the_loss_shown_is_a_mean_over_steps_where_the_result_has_one(world: PageWorld) -> None:
+    run, _ = trained_run(world)
+    assert "<dt>Loss, first and last step</dt><dd>0.693 → 0.410</dd>" in page(world)
+    means = {"loss_start": 0.734, "loss_end": 0.084, "loss_steps": 10}
+    Run.objects.filter(pk=run.pk).update(result={**RESULT, **means})
+    assert "<dt>Loss, first and last 10 steps</dt><dd>0.734 → 0.084</dd>" in page(world)
+    rounds = world.lead.get(world.url("rounds/1/")).content.decode()
+    assert 'title="Mean of the last 10 steps">0.084</td>' in rounds
+
+
+def test_negative_figures_in_warnings_have_the_sign_of_minus(world: PageWorld) -> None:
+    run, _ = trained_run(world)
+    warning = "likelihood displacement: the margin grew by 4e-05, chosen became less likely (-0.556 nats)"
+    Run.objects.filter(pk=run.pk).update(result={**RESULT, "warnings": [warning]})
+    assert "The margin grew by 4e-05, chosen became less likely (−0.556 nats)." in page(world)
 
 
 def test_margins_wait_for_the_end_of_the_run(world: PageWorld) -> None:

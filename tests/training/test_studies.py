@@ -80,7 +80,7 @@ def test_recipe_change_leaves_an_audit_entry() -> None:
 
 def test_low_beta_warns() -> None:
     recipe = make_study(beta=0.01).recipe
-    assert recipe_warnings(recipe) == ["β = 0.01 is low; below 0.05 the policy may collapse, 0.1 is usual."]
+    assert recipe_warnings(recipe) == ["β = 0.01 is below 0.05: the policy may collapse; 0.1 is usual."]
 
 
 def test_adapter_shape_is_fixed_by_the_first_policy() -> None:

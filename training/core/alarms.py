@@ -6,33 +6,33 @@ The sentences are those of `diagnostics.warnings_of`, which looks at every examp
 from collections.abc import Callable, Sequence
 from statistics import fmean
 
-from training.core.diagnostics import (
-    DIVERGED_STEPS,
-    displaced,
-    diverged,
-    far,
-    follows_length,
-    unchanged,
-)
+from training.core.diagnostics import displaced, far, follows_length, unchanged
+from training.core.loss_course import BATCHES, Scale, diverged, step_loss
 from training.core.run.records import StepMetrics
 
 # A run that has gone so far, and whose learning rate no longer rises, should have moved something.
 STEPS_TO_MOVE = 10
 
 
-def step_alarms(first: StepMetrics, recent: Sequence[StepMetrics], *, pairs_per_step: int) -> tuple[str, ...]:
-    """What the latest steps, in order, warn of beside the run's first one; a sentence each."""
-    if len(recent) < DIVERGED_STEPS:
+def step_alarms(
+    first: StepMetrics, recent: Sequence[StepMetrics], *, pairs_per_step: int, scale: Scale
+) -> tuple[str, ...]:
+    """What the latest steps, in order, warn of beside the run's first one; a sentence each.
+
+    `pairs_per_step` is the size of a batch where a step's line does not say it.
+    """
+    if len(recent) < BATCHES:
         return ()
+    start, *losses = (step_loss(step, usual=pairs_per_step) for step in (first, *recent))
     chosen = _change(first, recent, lambda step: step.log_ratio_per_token_chosen)
     found = (
-        diverged(first=first.loss, now=fmean(step.loss for step in recent[-DIVERGED_STEPS:])),
+        diverged(start, recent=losses, scale=scale),
         _moves_nothing(first, recent),
         displaced(margin=_change(first, recent, lambda step: step.rewards_margins), chosen=chosen),
         follows_length(
             _mean(recent, lambda step: step.length_margin_correlation), pairs=pairs_per_step * len(recent)
         ),
-        far(_mean(recent, lambda step: step.kl_per_token)),
+        far(_mean(recent, lambda step: step.absolute_log_ratio_per_token)),
     )
     return tuple(sentence for sentence in found if sentence)
 

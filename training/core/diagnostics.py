@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from training.core.loss_course import Scale, StepLoss, loss_alarms
 from training.core.run.records import Figures
 
 # How far the mean log-ratio per token of chosen completions may fall before it is called displacement.
@@ -18,11 +19,8 @@ LENGTH_PAIRS = 20
 # On a fresh adapter the first loss is known; further off than this, the set-up is wrong.
 FIRST_LOSS_NOISE = 0.05
 MOSTLY = 0.5
-FAR_PER_TOKEN = 0.5
-# A loss this many times that of the start (or ln 2, that of knowing nothing) has come apart.
-DIVERGED = 2.0
-# So many steps make up a loss that is compared: one bad batch is no divergence.
-DIVERGED_STEPS = 3
+# Mean |h| of training texts, nats a token: a typical token has become e times as likely, or as unlikely.
+FAR_PER_TOKEN = 1.0
 # Nats per token by which nothing is called changed.
 UNCHANGED = 1e-4
 
@@ -77,7 +75,7 @@ def figures_of(looks: Sequence[Look]) -> Figures:
         logps_rejected=_mean(rejected, lambda side: side.logp),
         log_ratio_per_token_chosen=_mean(chosen, lambda side: side.log_ratio_per_token),
         log_ratio_per_token_rejected=_mean(rejected, lambda side: side.log_ratio_per_token),
-        kl_per_token=_mean([*chosen, *rejected], _kl_per_token),
+        absolute_log_ratio_per_token=_mean([*chosen, *rejected], _absolute_log_ratio),
         length_margin_correlation=length_margin_correlation(looks),
     )
 
@@ -97,12 +95,11 @@ def length_margin_correlation(looks: Sequence[Look]) -> float | None:
 
 @dataclass(frozen=True)
 class Course:
-    """What the warnings look at: all examples before the first step and after the last, and the first loss.
+    """What the warnings look at: all examples before the first step and after the last, and all losses.
 
     `margin_before`, `chosen_before` and `rejected_before` (h per token, None without a reference) are of
-    before the first step; `after` is None where nobody has looked since the last; `loss_worst` is the highest
-    mean of some steps in a row, None when there were too few; `first_loss_expected` is what the first step's
-    loss must be when nothing has been trained yet.
+    before the first step; `after` is None where nobody has looked since the last; `losses` are those of every
+    step, in order; `first_loss_expected` is what the first of them must be when nothing has been trained yet.
     """
 
     margin_before: float
@@ -110,8 +107,8 @@ class Course:
     rejected_before: float | None
     after: Figures | None
     pairs: int
-    loss_first: float
-    loss_worst: float | None
+    losses: tuple[StepLoss, ...]
+    scale: Scale
     first_loss_expected: float | None
     truncated_share: float
 
@@ -121,7 +118,7 @@ def warnings_of(course: Course) -> tuple[str, ...]:
     return tuple(
         sentence
         for sentence in (
-            diverged(first=course.loss_first, now=course.loss_worst),
+            *loss_alarms(course.losses, scale=course.scale),
             *(_after(course, after=course.after) if course.after else ()),
             _first_loss(course),
             _truncated(course),
@@ -138,23 +135,7 @@ def _after(course: Course, *, after: Figures) -> Iterator[str]:
         yield unchanged(chosen=chosen, rejected=rejected)
     yield displaced(margin=_difference(after.rewards_margins, course.margin_before), chosen=chosen)
     yield follows_length(after.length_margin_correlation, pairs=course.pairs)
-    yield far(after.kl_per_token)
-
-
-def worst_loss(losses: Sequence[float]) -> float | None:
-    """The highest mean of `DIVERGED_STEPS` losses in a row, None when there are fewer."""
-    windows = range(len(losses) - DIVERGED_STEPS + 1)
-    return max((fmean(losses[start : start + DIVERGED_STEPS]) for start in windows), default=None)
-
-
-def diverged(*, first: float, now: float | None) -> str:
-    """What a loss that has come apart is told with, or nothing."""
-    if now is None or now <= DIVERGED * max(first, math.log(2)):
-        return ""
-    return (
-        f"divergence: the loss rose from {first:.3g} to {now:.3g}; the learning rate is too high, "
-        "a tenth of it is a good next try"
-    )
+    yield far(after.absolute_log_ratio_per_token)
 
 
 def unchanged(*, chosen: float, rejected: float) -> str:
@@ -174,8 +155,8 @@ def displaced(*, margin: float | None, chosen: float | None) -> str:
         return ""
     return (
         f"likelihood displacement: the margin grew by {margin:.3g}, yet the chosen completions became less "
-        "likely "
-        f"({chosen:+.3f} nats a token); a lower learning rate, fewer epochs or nll_alpha = 0.2 help"
+        f"likely since this run began ({chosen:+.3f} nats a token); a lower learning rate, fewer epochs or "
+        "nll_alpha = 0.2 help"
     )
 
 
@@ -193,21 +174,21 @@ def follows_length(correlation: float | None, *, pairs: int) -> str:
 
 
 def far(distance: float | None) -> str:
-    """What a policy far from its reference is told with, or nothing; nats per token."""
+    """What a policy far from its reference is told with, or nothing; mean |h| in nats per token."""
     if distance is None or distance < FAR_PER_TOKEN:
         return ""
     return (
-        f"distance: the policy is {distance:.2f} nats a token away from the reference on its training data; "
-        "raise β or lower the learning rate, and read its samples"
+        f"distance: on its training texts its log-probs are {distance:.2f} nats a token away from the "
+        "reference's (mean |log-ratio|); raise β or lower the learning rate, and read its samples"
     )
 
 
 def _first_loss(course: Course) -> str:
-    expected = course.first_loss_expected
-    if expected is None or abs(course.loss_first - expected) <= FIRST_LOSS_NOISE:
+    expected, first = course.first_loss_expected, course.losses[0].loss
+    if expected is None or abs(first - expected) <= FIRST_LOSS_NOISE:
         return ""
     return (
-        f"first loss: it was {course.loss_first:.4f} where nothing had been trained and {expected:.4f} "
+        f"first loss: it was {first:.4f} where nothing had been trained and {expected:.4f} "
         "was due; "
         "the reference is not the policy's own start"
     )
@@ -227,15 +208,13 @@ def _reward(side: SideLook) -> float:
     return side.reward
 
 
-def _kl_per_token(side: SideLook) -> float | None:
-    """Mean of exp(h) − 1 − h over the tokens, 0 at least: an estimate of KL(reference‖policy) per token.
+def _absolute_log_ratio(side: SideLook) -> float | None:
+    """Mean of |h| over the tokens: how far policy and reference are apart on this text; no estimate of a KL.
 
-    It is unbiased for completions sampled from the reference (the k3 estimator of J. Schulman, "Approximating
-    KL divergence", with the reference as the sampling distribution); for others it is a distance.
+    Training texts are drawn neither from the policy nor from the reference, so no estimator of a KL holds on
+    them; those with an exp(h) are ruled by the one token that became likelier by many nats.
     """
-    if not side.log_ratios:
-        return None
-    return fmean(math.exp(min(value, 50.0)) - 1 - value for value in side.log_ratios)
+    return fmean(map(abs, side.log_ratios)) if side.log_ratios else None
 
 
 def _mean(items: Sequence, value: Callable) -> float | None:  # type: ignore[type-arg]

@@ -4,15 +4,17 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from math import isfinite
 
-from training.core.diagnostics import DIVERGED_STEPS, diverged
+from training.core.loss_course import StepLoss, diverged, preference_scale
 from training.evaluation.judges import judged_by
 from training.evaluation.length_control import LengthControlled
 from training.evaluation.win_rate import WinRate
-from training.evaluation.words import percent, signed
+from training.evaluation.words import number, percent, signed
 
 # Nats per token below which an adapter as good as repeats the reference.
 NO_CHANGE_PER_TOKEN = 1e-4
 REFERENCE = "the SFT reference"
+# Of a run of fewer steps little can be said.
+FEW_STEPS = 3
 # A policy is blamed for cut responses only where it has this much more of them than the reference: a limit
 # that is too low for the prompts cuts both.
 CUT_MORE = 0.25
@@ -44,7 +46,9 @@ class Evidence:
 
     `tokens` are mean lengths of held-out responses, `cut` the share of them that the length limit ended, `kl`
     the estimate of KL(π‖π_ref) in nats a response, `kl_bias` why it is none (empty: it is one),
-    `chosen_log_ratio` the mean log π − log π_ref per token of the chosen responses it was trained on.
+    `chosen_log_ratio` the mean log π − log π_ref per token of the chosen responses it was trained on,
+    `loss_first` and `loss_last` the loss at both ends of its run, means over `loss_steps` steps (None: of one
+    step each, by a trainer that did not look for divergence in runs of less than three).
     """
 
     over_reference: WinRate
@@ -61,6 +65,7 @@ class Evidence:
     chosen_log_ratio: float | None = None
     loss_first: float | None = None
     loss_last: float | None = None
+    loss_steps: int | None = None
     steps: int | None = None
     warnings: tuple[str, ...] = ()
 
@@ -134,7 +139,7 @@ def gate_of(evidence: Evidence, *, thresholds: Thresholds) -> Gate:
 
 
 def _training(evidence: Evidence) -> Check:
-    """Say what the trainer found at every step; a run too short for that is judged by its last batch."""
+    """Say what the trainer found, which knows every step."""
     name, first, last = "Training", evidence.loss_first, evidence.loss_last
     if not all(loss is None or isfinite(loss) for loss in (first, last)):
         return Check(name, Verdict.FAIL, "Its run diverged: the loss is not a finite number.")
@@ -142,16 +147,24 @@ def _training(evidence: Evidence) -> Check:
         return Check(name, Verdict.FAIL, warned)
     if first is None or last is None:
         return Check(name, Verdict.UNKNOWN, "The losses of its run are not known.")
-    course = f"from {first:.3g} at the first step to {last:.3g} at the last"
-    if evidence.steps is None or evidence.steps >= DIVERGED_STEPS:
-        said = f"The trainer, which looks at every {DIVERGED_STEPS} steps in a row, warned of no divergence"
-        return Check(name, Verdict.PASS, f"{said}; the loss went {course}.")
-    if diverged(first=first, now=last):
+    ends = f"{evidence.loss_steps} steps" if (evidence.loss_steps or 1) > 1 else "step"
+    course = f"from {number(first)} (first {ends}) to {number(last)} (last {ends})"
+    if _fell_apart_unseen(evidence, first=first, last=last):
         return Check(
             name, Verdict.FAIL, f"Its run diverged: the loss went {course}; lower the learning rate."
         )
-    few = f"too few steps ({evidence.steps}) to tell more"
-    return Check(name, Verdict.PASS, f"The loss went {course}: no divergence, {few}.")
+    sentence = f"The trainer warned of no divergence; the loss went {course}."
+    if evidence.steps is not None and evidence.steps < FEW_STEPS:
+        sentence += f" Its steps ({evidence.steps}) are too few to tell more."
+    return Check(name, Verdict.PASS, sentence)
+
+
+def _fell_apart_unseen(evidence: Evidence, *, first: float, last: float) -> bool:
+    """Return whether the loss came apart in a run so short that an earlier trainer did not look."""
+    if evidence.loss_steps is not None or evidence.steps is None or evidence.steps >= FEW_STEPS:
+        return False
+    start, end = StepLoss(step=1, loss=first, examples=1), StepLoss(step=2, loss=last, examples=1)
+    return bool(diverged(start, recent=[end], scale=preference_scale({})))
 
 
 def _changes_something(evidence: Evidence) -> Check:
@@ -163,12 +176,12 @@ def _changes_something(evidence: Evidence) -> Check:
             name,
             Verdict.FAIL,
             "The adapter changes nothing: its responses are as likely under the SFT reference "
-            f"({moved:.1g} nats a token apart on its own responses). Is the learning rate too low?",
+            f"({number(moved)} nats a token apart on its own responses). Is the learning rate too low?",
         )
     return Check(
         name,
         Verdict.PASS,
-        f"It differs from the SFT reference by {moved:.3g} nats a token on its own responses.",
+        f"It differs from the SFT reference by {number(moved)} nats a token on its own responses.",
     )
 
 
@@ -217,7 +230,7 @@ def _distance(evidence: Evidence, *, most: float) -> Check:
     name, kl = "Distance", evidence.kl
     if kl is None:
         return Check(name, Verdict.UNKNOWN, "The KL is known once its held-out responses have been scored.")
-    figures = f"KL to the SFT reference is {kl:.3g} nats a response, on its own responses"
+    figures = f"KL to the SFT reference is {number(kl)} nats a response, on its own responses"
     bias = f" {evidence.kl_bias}" if evidence.kl_bias else ""
     if not isfinite(kl) or kl > most:
         return Check(name, Verdict.FAIL, f"{figures}, above the limit of {most:g}: over-optimised?{bias}")
@@ -237,7 +250,7 @@ def _displacement(evidence: Evidence, *, most: float) -> Check:
             f"Likelihood displacement: {figures}, more than {most:g} below. What was chosen became "
             "unlikely, too.",
         )
-    return Check(name, Verdict.PASS, f"No displacement: {figures}; {most:g} below is the limit.")
+    return Check(name, Verdict.PASS, f"Within the limit: {figures}; {most:g} below is the limit.")
 
 
 def _alarms(evidence: Evidence) -> tuple[str, ...]:

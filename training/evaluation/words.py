@@ -1,5 +1,10 @@
 """Figures inside sentences. Pure."""
 
+import re
+
+MINUS = "\N{MINUS SIGN}"
+# A hyphen before a number, but in 1e-5, 31-40 and the like.
+NEGATIVE = re.compile(r"(?<![\w.\-])-(?=\d)")
 NBSP = "\N{NO-BREAK SPACE}"
 
 
@@ -10,4 +15,14 @@ def percent(share: float) -> str:
 
 def signed(value: float) -> str:
     """Return a number of three digits with its sign; 0 has none."""
-    return f"{value:+.3g}".replace("-", "−") if value else "0"
+    return with_minus(f"{value:+.3g}") if value else "0"
+
+
+def number(value: float) -> str:
+    """Return a number of three digits; a sign only below 0."""
+    return with_minus(f"{value:.3g}")
+
+
+def with_minus(sentence: str) -> str:
+    """Return a sentence with the sign of minus before its negative numbers, where programs write a hyphen."""
+    return NEGATIVE.sub(MINUS, sentence)

@@ -13,11 +13,13 @@ from training.evaluation.gate import Evidence, Gate, Thresholds, Verdict, gate_o
 from training.evaluation.length_control import LengthControlled, length_controlled
 from training.evaluation.outcomes import Outcome, Tally, tally_of
 from training.evaluation.win_rate import WinRate, win_rate
+from training.evaluation.words import with_minus
 from training.models import EvaluationPlan, GateOverride, Policy, PrequentialTest
 from training.selectors.evaluation_rows import Edition, Verdicts, edition_of, study_verdicts
 from training.selectors.kl_biases import kl_biases
 from training.selectors.policy_in_use import InUse
 from training.selectors.policy_summaries import Summary, heldout_summaries
+from training.selectors.run_losses import run_losses
 from training.statistics import Interval, wilson_interval
 
 
@@ -289,10 +291,12 @@ def figures_of_run(policy: Policy) -> dict[str, Any]:
     """Return what result.json of the policy's run says, under the names of `Evidence`."""
     run = getattr(policy, "run", None)
     result = (run.result if run else None) or {}
+    losses = run_losses(result)
     return {
         "chosen_log_ratio": result.get("log_ratio_per_token_chosen"),
-        "loss_first": result.get("loss_first"),
-        "loss_last": result.get("loss_last"),
+        "loss_first": losses.first,
+        "loss_last": losses.last,
+        "loss_steps": result.get("loss_steps"),
         "steps": result.get("steps"),
         "warnings": tuple(sentence_of(warning) for warning in result.get("warnings", ())),
     }
@@ -300,7 +304,7 @@ def figures_of_run(policy: Policy) -> dict[str, Any]:
 
 def sentence_of(warning: str) -> str:
     """Return a trainer's remark as a sentence that stands by itself."""
-    return f"The trainer warns of {warning.rstrip('.')}."
+    return with_minus(f"The trainer warns of {warning.rstrip('.')}.")
 
 
 def figures_of_responses(policy: Policy, *, shared: Shared) -> dict[str, Any]:

@@ -25,6 +25,8 @@ SERIES = (
     "log_ratio_per_token/rejected",
     "logps/chosen",
     "logps/rejected",
+    "absolute_log_ratio_per_token",
+    # What runs of earlier versions have in its place.
     "kl_per_token",
     "length_margin_correlation",
     "grad_norm",

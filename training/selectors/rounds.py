@@ -8,6 +8,7 @@ from annotate.models import Study
 from training.models import Policy, Round, Run
 from training.selectors.job_rows import JobRow
 from training.selectors.label_counts import LabelCounts, counted_labels
+from training.selectors.run_losses import RunLosses, run_losses
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,10 @@ class RunRow:
     @property
     def policy(self) -> Policy | None:
         return self.run.policy
+
+    @property
+    def losses(self) -> RunLosses:
+        return run_losses(self.run.result)
 
     @property
     def open_job(self) -> JobRow | None:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from training.core.alarms import step_alarms
+from training.core.loss_course import preference_scale
 from training.core.run.config import OptimizerSettings
+from training.evaluation.words import with_minus
 from training.models import Run
 from training.selectors.metrics import latest_steps, run_directory
 
@@ -24,7 +26,7 @@ class Setting:
     @property
     def shown(self) -> str:
         if isinstance(self.value, float):
-            return f"{self.value:.4g}"
+            return with_minus(f"{self.value:.4g}")
         if isinstance(self.value, bool) or self.value is None:
             return {True: "yes", False: "no", None: "–"}[self.value]
         return ", ".join(map(str, self.value)) if isinstance(self.value, list) else str(self.value)
@@ -75,14 +77,16 @@ def _step_alarms(run: Run) -> list[Alarm]:
         return []
     usual = OptimizerSettings.pairs_per_step
     pairs_per_step = run.config.get("optimizer", {}).get("pairs_per_step", usual)
-    return [alarm(text) for text in step_alarms(steps[0], steps[1:], pairs_per_step=pairs_per_step)]
+    scale = preference_scale(run.config.get("loss", {}))
+    found = step_alarms(steps[0], steps[1:], pairs_per_step=pairs_per_step, scale=scale)
+    return [alarm(text) for text in found]
 
 
 def alarm(text: str) -> Alarm:
     """Return a warning of the trainer, "name: what and what helps", in its two parts."""
-    name, colon, rest = text.partition(": ")
+    name, colon, rest = with_minus(text).partition(": ")
     if not colon:
-        return Alarm("Warning", f"{text}.")
+        return Alarm("Warning", f"{with_minus(text)}.")
     return Alarm(name[:1].upper() + name[1:], f"{rest[:1].upper()}{rest[1:]}.")
 
 

@@ -23,7 +23,6 @@ from training.models import Job, Policy, Recipe
 from training.services.base_models import BaseModelError, check_base_model
 from training.serving.command import MAX_LORA_RANK
 
-LOW_BETA = 0.05
 # The recipe's optional parameters of a loss, and what config.json calls them.
 LOSS_FIELDS = {
     "label_smoothing": "label_smoothing",
@@ -101,24 +100,20 @@ def field_of_fault(error: ConfigError) -> str:
 
 def recipe_warnings(recipe: Recipe) -> list[str]:
     """Return what works but tends to go wrong."""
-    if recipe.loss == Recipe.Loss.DPO and recipe.beta < LOW_BETA:
-        return [f"β = {recipe.beta:g} is low; below {LOW_BETA} the policy may collapse, 0.1 is usual."]
-    config = RunConfig(
-        base_model=recipe.base_model,
-        loss=loss_settings(recipe),
-        optimizer=OptimizerSettings(pairs_per_step=recipe.pairs_per_step),
+    return settings_warnings(
+        [loss_settings(recipe)], pairs_per_step=recipe.pairs_per_step, learning_rate=recipe.learning_rate
     )
-    return [f"{warning}." for warning in config_warnings(config)]
 
 
-def plan_warnings(losses: Iterable[LossSettings], *, pairs_per_step: int) -> list[str]:
-    """Return what of some losses works but tends to go wrong, each sentence once."""
+def settings_warnings(
+    losses: Iterable[LossSettings], *, pairs_per_step: int, learning_rate: float
+) -> list[str]:
+    """Return what of some losses, with these settings, works but tends to go wrong, each sentence once."""
+    optimizer = OptimizerSettings(learning_rate=learning_rate, pairs_per_step=pairs_per_step)
     found = [
         f"{warning}."
         for loss in losses
-        for warning in config_warnings(
-            RunConfig(base_model="any", loss=loss, optimizer=OptimizerSettings(pairs_per_step=pairs_per_step))
-        )
+        for warning in config_warnings(RunConfig(base_model="any", loss=loss, optimizer=optimizer))
     ]
     return list(dict.fromkeys(found))
 

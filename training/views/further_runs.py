@@ -16,7 +16,7 @@ from training.selectors.round_runs import overlaid_curves
 from training.selectors.run_plans import PlannedRun, fault_of, new_plans, planned_runs
 from training.selectors.run_suggestions import Suggestion, suggestions
 from training.services.further_runs import plan_of_run, round_fault, start_further_runs
-from training.services.recipes import plan_warnings
+from training.services.recipes import settings_warnings
 from training.services.rounds import RoundRefused
 from training.views.evaluation import whole
 
@@ -116,7 +116,11 @@ def preview_of(form: FurtherRunForm, source: Run) -> dict[str, Any]:
         "estimate": estimate,
         "seconds": estimate.times(len(plans)),
         "examples": examples,
-        "warnings": plan_warnings([plan.loss for plan in plans], pairs_per_step=plans[0].pairs_per_step),
+        "warnings": settings_warnings(
+            [plan.loss for plan in plans],
+            pairs_per_step=plans[0].pairs_per_step,
+            learning_rate=max(plan.learning_rate for plan in plans),
+        ),
         "form": form,
         "source": source,
     }

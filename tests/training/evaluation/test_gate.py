@@ -32,6 +32,7 @@ GOOD = Evidence(
     chosen_log_ratio=0.02,
     loss_first=0.6931,
     loss_last=0.41,
+    loss_steps=10,
     steps=40,
 )
 
@@ -51,22 +52,32 @@ def test_a_good_policy_passes_with_a_figure_for_every_check() -> None:
 
 @pytest.mark.parametrize(("last", "steps"), [(nan, 40), (inf, 40), (nan, 1), (9.5, 2)])
 def test_a_run_that_diverged_fails(last: float, steps: int) -> None:
-    failed = check(replace(GOOD, loss_last=last, steps=steps), "Training")
+    failed = check(replace(GOOD, loss_last=last, loss_steps=None, steps=steps), "Training")
     assert failed.verdict == Verdict.FAIL
     assert "diverged" in failed.sentence
 
 
 def test_one_hard_last_batch_is_no_divergence_where_the_trainer_saw_none() -> None:
-    passed = check(replace(GOOD, loss_last=1.9), "Training")
+    passed = check(replace(GOOD, loss_last=1.9, loss_steps=None), "Training")
     assert passed.verdict == Verdict.PASS
-    assert "3 steps in a row, warned of no divergence" in passed.sentence
-    assert "0.693 at the first step to 1.9 at the last" in passed.sentence
+    assert "The trainer warned of no divergence" in passed.sentence
+    assert "from 0.693 (first step) to 1.9 (last step)" in passed.sentence
+
+
+def test_the_loss_of_a_run_is_a_mean_over_steps() -> None:
+    assert "from 0.693 (first 10 steps) to 0.41 (last 10 steps)" in check(GOOD, "Training").sentence
+
+
+def test_a_loss_that_rose_and_came_back_is_an_alarm_and_fails_nothing() -> None:
+    warning = "The trainer warns of unsteady loss: it rose from 0.028 to 3.84 and came back down to 0.214."
+    gate = gate_of(replace(GOOD, warnings=(warning,)), thresholds=Thresholds())
+    assert (gate.verdict, gate.alarms) == (Verdict.PASS, (warning,))
 
 
 def test_a_run_of_two_steps_claims_no_more_than_it_knows() -> None:
     passed = check(replace(GOOD, steps=2), "Training")
     assert passed.verdict == Verdict.PASS
-    assert "too few steps (2) to tell more" in passed.sentence
+    assert "Its steps (2) are too few to tell more" in passed.sentence
 
 
 def test_a_warning_of_divergence_fails_where_no_loss_is_known() -> None:
@@ -175,6 +186,14 @@ def test_responses_are_cut_too_often_only_where_the_references_are_not(cut: floa
 )
 def test_every_figure_in_nats_says_on_which_texts(name: str, on: str) -> None:
     assert f"on {on}" in check(GOOD, name).sentence
+
+
+def test_negative_figures_have_a_sign_of_minus_everywhere() -> None:
+    evidence = replace(GOOD, chosen_log_ratio=-0.475, kl=-0.2, kl_per_token=-0.01)
+    sentences = " ".join(check.sentence for check in gate_of(evidence, thresholds=Thresholds()).checks)
+    assert [f"−{figure}" in sentences for figure in ("0.475", "0.2", "0.01")] == [True] * 3
+    assert " -" not in sentences
+    assert "Within the limit: on its training pairs" in sentences
 
 
 def test_an_empty_threshold_is_not_checked() -> None:

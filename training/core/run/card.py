@@ -92,7 +92,7 @@ def demonstration_card(config: RunConfig, *, result: RunResult) -> str:
         "Weight decay, clipping": f"{optimizer.weight_decay:g}, {optimizer.max_grad_norm:g}",
         "Longest sequence": f"{config.max_length} tokens",
         "Precision, seed": f"{config.dtype} (trained weights in float32), {config.seed}",
-        "Loss of the first and last step": f"{result.loss_first:.4f}, {result.loss_last:.4f}",
+        **_losses(result),
         "On held-out data": _heldout(result.heldout),
         "Versions": _versions(result),
         "config.json": f"sha256 {result.config_sha256[:12]}",
@@ -114,6 +114,15 @@ It can be the base model, and so the reference, of training on preferences.
 
 `manifest.json` has the sha256 of each file.
 """
+
+
+def _losses(result: RunResult) -> dict[str, str]:
+    """The loss at both ends, as means over some steps."""
+    steps = result.loss_steps
+    name = (
+        "Loss of the first and last step" if steps == 1 else f"Loss, mean of the first and last {steps} steps"
+    )
+    return {name: f"{result.loss_start:.4f}, {result.loss_end:.4f}"}
 
 
 def _data(config: RunConfig, *, result: RunResult) -> str:

@@ -48,6 +48,8 @@ COLLAPSE_BETA = 0.05
 KTO_BATCH = 4
 # Above this learning rate full fine-tuning on preferences usually breaks the model.
 FULL_LEARNING_RATE = 1e-5
+# Above this one an adapter learns in steps so large that runs on preferences seldom end well.
+LORA_LEARNING_RATE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -211,6 +213,12 @@ def config_warnings(config: RunConfig) -> tuple[str, ...]:
     if config.trainable == "full" and rate > FULL_LEARNING_RATE:
         found.append(
             f"optimizer.learning_rate = {rate:g} is high for full fine-tuning on preferences; 1e-6 is usual"
+        )
+    if config.trainable == "lora" and rate > LORA_LEARNING_RATE:
+        found.append(
+            f"Learning rate = {rate:g} is high for LoRA on preferences: above {LORA_LEARNING_RATE:g} single "
+            "steps move the policy so far that the loss diverges, or chosen responses become as unlikely as "
+            "rejected ones; 5e-6 to 5e-4 is usual"
         )
     return tuple(found)
 

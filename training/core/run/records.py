@@ -33,16 +33,20 @@ class Figures:
     logps_rejected: float | None
     log_ratio_per_token_chosen: float | None
     log_ratio_per_token_rejected: float | None
-    kl_per_token: float | None
+    absolute_log_ratio_per_token: float | None
     length_margin_correlation: float | None
 
 
 @dataclass(frozen=True)
 class StepMetrics(Figures):
-    """One optimiser step: figures of its batch before the update, and the update itself."""
+    """One optimiser step: figures of its batch before the update, and the update itself.
+
+    `examples` is the size of the batch, None in files of versions that did not write it.
+    """
 
     step: int
     epoch: float
+    examples: int | None
     grad_norm: float
     grad_clipped: float
     learning_rate: float
@@ -91,7 +95,8 @@ class DemonstrationMetrics:
     """One optimiser step of stage sft: its batch before the update, and the update itself.
 
     `loss` is the mean negative log-likelihood (nats) of the batch's completion tokens, `mean_token_accuracy`
-    the share of them that were the likeliest ones.
+    the share of them that were the likeliest ones. `examples` is the size of the batch, None in files of
+    versions that did not write it.
     """
 
     step: int
@@ -102,6 +107,7 @@ class DemonstrationMetrics:
     learning_rate: float
     tokens_per_second: float
     time: float
+    examples: int | None = None
 
 
 @dataclass(frozen=True)
@@ -168,8 +174,9 @@ class RunResult:
     """The final figures of a run; a run directory without them is unfinished.
 
     Stage dpo: `train_*` and the figures after them are over all used examples under the final policy (None in
-    trained.json, which is written before anybody has looked), `losses` of the first and the last step,
-    `heldout` the best (or last) evaluation. Stage score: `log_ratio` is the mean of
+    trained.json, which is written before anybody has looked), `loss_first` and `loss_last` of the first and
+    the last step, `loss_start` and `loss_end` means over the examples of the first and the last `loss_steps`
+    steps, `heldout` the best (or last) evaluation. Stage score: `log_ratio` is the mean of
     log π_policy − log π_reference over the completions, an estimate of KL(policy‖reference) when they were
     sampled from the policy. What a stage does not have is None. `used` examples include those of them that
     were held out by prompt; `heldout_sha256` is of heldout.jsonl, where there is one. `kept_step` is whose
@@ -195,12 +202,15 @@ class RunResult:
     train_contradicted: float | None = None
     log_ratio_per_token_chosen: float | None = None
     log_ratio_per_token_rejected: float | None = None
-    kl_per_token: float | None = None
+    absolute_log_ratio_per_token: float | None = None
     length_margin_correlation: float | None = None
     truncated_share: float | None = None
     clipped_share: float | None = None
     loss_first: float | None = None
     loss_last: float | None = None
+    loss_start: float | None = None
+    loss_end: float | None = None
+    loss_steps: int | None = None
     pairs_per_second: float | None = None
     heldout: dict[str, Any] | None = None
     stopped_early: bool | None = None
@@ -212,8 +222,9 @@ class RunResult:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "RunResult":
-        """Read back result.json."""
-        return cls(**{**values, "warnings": tuple(values.get("warnings", ()))})
+        """Read back result.json; figures that only other versions write are left out."""
+        known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
+        return cls(**{**known, "warnings": tuple(values.get("warnings", ()))})
 
 
 def read_result(path: Path) -> RunResult:

@@ -6,8 +6,9 @@ from math import isfinite
 from statistics import fmean
 from typing import Any
 
-from training.core.diagnostics import Course, Look, figures_of, warnings_of, worst_loss
+from training.core.diagnostics import Course, Look, figures_of, warnings_of
 from training.core.errors import TrainingError
+from training.core.loss_course import StepLoss, loss_figures, preference_scale, step_loss
 from training.core.model.loading import ADAPTER_WEIGHTS, parent_sha256
 from training.core.progress import say
 from training.core.run.adapter import make_probe, write_adapter
@@ -98,7 +99,7 @@ def _write_last_look(job: DpoRun, *, looks: Sequence[Look], lost: tuple[str, ...
         train_contradicted=figures.rewards_contradicted,
         log_ratio_per_token_chosen=figures.log_ratio_per_token_chosen,
         log_ratio_per_token_rejected=figures.log_ratio_per_token_rejected,
-        kl_per_token=figures.kl_per_token,
+        absolute_log_ratio_per_token=figures.absolute_log_ratio_per_token,
         length_margin_correlation=figures.length_margin_correlation,
     )
     for warning in result.warnings:
@@ -149,15 +150,14 @@ def _course(job: DpoRun, *, looks: Sequence[Look]) -> Course:
     chosen = [fmean(record.h_chosen) for record in start if record.h_chosen]
     rejected = [fmean(record.h_rejected) for record in start if record.h_rejected]
     reference = job.data.references is not None
-    losses = [step.loss for step in read_metrics(job.run.metrics)]
     return Course(
         margin_before=fmean(record.margin_before for record in start),
         chosen_before=(fmean(chosen) if chosen else 0.0) if reference else None,
         rejected_before=(fmean(rejected) if rejected else 0.0) if reference else None,
         after=figures_of(looks) if looks else None,
         pairs=len(looks),
-        loss_first=losses[0],
-        loss_worst=worst_loss(losses),
+        losses=_losses(job),
+        scale=preference_scale(job.config.loss.as_json()),
         first_loss_expected=job.data.loss_at_start(job.plan.batch(0)) if job.fresh else None,
         truncated_share=job.truncated_share,
     )
@@ -183,10 +183,15 @@ def _result(job: DpoRun, *, position: Position) -> RunResult:
         train_margin_before=fmean(starts),
         truncated_share=job.truncated_share,
         clipped_share=fmean(metrics.grad_clipped for metrics in steps),
-        loss_first=steps[0].loss,
-        loss_last=steps[-1].loss,
+        **loss_figures(_losses(job)),
         pairs_per_second=seen / position.seconds,
     )
+
+
+def _losses(job: DpoRun) -> tuple[StepLoss, ...]:
+    """The loss of every step so far with the size of its batch."""
+    steps = read_metrics(job.run.metrics)
+    return tuple(step_loss(step, usual=len(job.plan.batch(step.step - 1))) for step in steps)
 
 
 def _write_weights(job: DpoRun, *, result: RunResult) -> RunResult:

@@ -15,6 +15,7 @@ from training.core.data.encode import EncodedCompletion, encode_demonstrations
 from training.core.distributed import ALONE, Ranks
 from training.core.errors import TrainingError
 from training.core.lanes import open_lanes
+from training.core.loss_course import DEMONSTRATIONS, loss_alarms, loss_figures, step_loss
 from training.core.model.loading import (
     BaseModel,
     encoding_rules,
@@ -126,6 +127,7 @@ def train_step(job: SftRun, *, step: int) -> DemonstrationMetrics:
         learning_rate=rate,
         tokens_per_second=sum(one.tokens for one in learnt) / (time.monotonic() - began),
         time=time.time(),
+        examples=len(learnt),
     )
     job.ranks.on_main(lambda: append_lines(job.run.metrics, values=[asdict(metrics)]))
     return metrics
@@ -160,10 +162,11 @@ def _examples(
 
 def _finish(job: SftRun, *, position: Position, ending: Ending) -> None:
     """Merge the adapter, write model/, and result.json last."""
+    result = _result(job, position=position)
     result = replace(
-        _result(job, position=position),
+        result,
         kept_step=ending.kept,
-        warnings=ending.warnings,
+        warnings=ending.warnings + result.warnings,
         heldout=ending.heldout,
     )
     model = merged(job.policy)
@@ -172,13 +175,14 @@ def _finish(job: SftRun, *, position: Position, ending: Ending) -> None:
     for warning in result.warnings:
         say(f"warning: {warning}")
     write_json(job.run.result, value=asdict(result))
-    say(f"finished: loss {result.loss_first:.4f} → {result.loss_last:.4f}; the new base is {job.run.model}")
+    say(f"finished: loss {result.loss_start:.4f} → {result.loss_end:.4f}; the new base is {job.run.model}")
 
 
 def _result(job: SftRun, *, position: Position) -> RunResult:
     steps = list(read_demonstration_metrics(job.run.metrics))
     if not steps:
         raise TrainingError(f"{job.run.metrics} has no steps; remove checkpoints/ to train again")
+    losses = [step_loss(step, usual=len(job.plan.batch(step.step - 1))) for step in steps]
     seen = sum(len(job.plan.batch(step)) for step in range(position.step))
     return RunResult(
         stage=job.config.stage,
@@ -192,8 +196,8 @@ def _result(job: SftRun, *, position: Position) -> RunResult:
         heldout_sha256=position.heldout_sha256,
         config_sha256=position.config_sha256,
         versions=library_versions(),
-        loss_first=steps[0].loss,
-        loss_last=steps[-1].loss,
+        warnings=loss_alarms(losses, scale=DEMONSTRATIONS),
+        **loss_figures(losses),
         pairs_per_second=seen / position.seconds,
         stopped_early=position.step < job.plan.steps,
     )

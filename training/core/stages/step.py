@@ -26,6 +26,7 @@ def train_step(job: DpoRun, *, step: int) -> StepMetrics:
         **asdict(figures_of(looks)),
         step=step + 1,
         epoch=(step + 1) / job.plan.steps_per_epoch,
+        examples=len(looks),
         grad_norm=norm,
         grad_clipped=float(norm > job.config.optimizer.max_grad_norm),
         learning_rate=rate,
