@@ -231,6 +231,10 @@ def test_a_small_beta_is_warned_of_and_a_usual_one_is_not() -> None:
     assert config_warnings(parse_config(EXAMPLE)) == ()
 
 
+def test_a_learning_rate_that_adapters_take_well_is_not_warned_of() -> None:
+    assert config_warnings(parse_config({"base_model": "b", "optimizer": {"learning_rate": 1e-3}})) == ()
+
+
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
@@ -240,6 +244,7 @@ def test_a_small_beta_is_warned_of_and_a_usual_one_is_not() -> None:
             "optimizer.pairs_per_step = 1 leaves",
         ),
         ({"trainable": "full", "optimizer": {"learning_rate": 5e-5}}, "optimizer.learning_rate = 5e-05 is"),
+        ({"optimizer": {"learning_rate": 0.1}}, "Learning rate = 0.1 is high for LoRA on preferences"),
     ],
 )
 def test_what_is_seldom_wise_is_warned_of(values: dict[str, Any], sentence: str) -> None:

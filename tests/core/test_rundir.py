@@ -19,7 +19,7 @@ from training.core.run.files import (
     sha256_of_model,
     write_text,
 )
-from training.core.run.records import StepMetrics, read_metrics
+from training.core.run.records import RunResult, StepMetrics, read_metrics
 
 USER = ({"role": "user", "content": "Hello"},)
 ANSWER = ({"role": "assistant", "content": "Hi"},)
@@ -80,6 +80,19 @@ def test_step_metrics_carry_the_names_that_other_trainers_use(tmp_path: Path) ->
     ]
     append_lines(tmp_path / "metrics.jsonl", values=[metrics.as_json()])
     assert list(read_metrics(tmp_path / "metrics.jsonl")) == [metrics]
+
+
+def test_files_of_an_earlier_version_are_read(tmp_path: Path) -> None:
+    """Steps had no number of examples, steps and results an estimate of KL on texts it does not hold on."""
+    line = {"step": 3, "epoch": 0.5, "loss": 0.6, "kl_per_token": 0.2}
+    append_lines(tmp_path / "metrics.jsonl", values=[line])
+    (step,) = read_metrics(tmp_path / "metrics.jsonl")
+    assert (step.step, step.loss, step.examples, step.absolute_log_ratio_per_token) == (3, 0.6, None, None)
+    hashes = dict.fromkeys(("base_sha256", "examples_sha256", "config_sha256"), "")
+    counts = {"examples": 4, "used": 4, "steps": 1, "seconds": 1.0}
+    written = {"stage": "dpo", "versions": {}, "loss_last": 0.6, "kl_per_token": 0.2, **hashes, **counts}
+    result = RunResult.from_json(written)
+    assert (result.loss_last, result.loss_end, result.loss_steps) == (0.6, None, None)
 
 
 def test_a_line_that_is_still_being_written_is_not_read(tmp_path: Path) -> None:

@@ -57,6 +57,12 @@ def test_demonstrations_are_learnt_and_recorded_step_by_step(
         } <= set(values)
 
 
+def test_a_loss_that_rises_to_stay_is_told_as_divergence(tmp_path: Path, base_folder: Path) -> None:
+    settings = {"learning_rate": 1.0, "epochs": 1}
+    result = train(write_sft_run(tmp_path / "run", base=base_folder, trainable="full", optimizer=settings))
+    assert [warning.partition(":")[0] for warning in result.warnings] == ["divergence"]
+
+
 def test_the_loss_is_the_mean_over_the_batch_s_completion_tokens_and_leaves_prompts_alone(
     tmp_path: Path, base_folder: Path
 ) -> None:

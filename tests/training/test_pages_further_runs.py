@@ -69,6 +69,13 @@ def test_preview_says_what_would_start_what_it_warns_of_and_starts_nothing(world
     assert Run.objects.count() == 1
 
 
+def test_the_highest_of_several_learning_rates_is_warned_of(world: PageWorld) -> None:
+    trained_round(world)
+    values = {**typed(learning_rate="1e-4 0.1"), "preview": "1"}
+    preview = world.lead.get(world.url("rounds/1/runs/new/"), values).content.decode()
+    assert "Learning rate = 0.1 is high for LoRA on preferences" in preview
+
+
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [

@@ -103,6 +103,12 @@ def preview(world: PageWorld, **changes: str) -> str:
     return " ".join(answer.content.decode().split())
 
 
+def test_a_learning_rate_that_diverges_is_warned_of_at_its_field(world: PageWorld) -> None:
+    Recipe.objects.filter(study=world.study).update(learning_rate=0.1)
+    html = world.lead.get(world.url("recipe/")).content.decode()
+    assert "Learning rate = 0.1 is high for LoRA" in said_at(html, "learning_rate")
+
+
 def test_typed_values_are_warned_of_before_they_are_saved(world: PageWorld) -> None:
     assert "β = 0.01 is " in said_at(preview(world, beta="0.01"), "beta")
     assert "Temperature = 0.1 gives nearly the same response twice" in said_at(

@@ -83,7 +83,7 @@ def test_low_beta_is_warned_of_before_training(world: PageWorld) -> None:
     world.study.recipe.beta = 0.01
     world.study.recipe.save()
     labelled_round(world, Verdict.A, Verdict.B)
-    assert "β = 0.01 is low; below 0.05 the policy may collapse" in page(world)
+    assert "β = 0.01 is below 0.05: the policy may collapse" in page(world)
 
 
 def test_train_starts_one_run_and_a_second_press_is_answered(world: PageWorld) -> None:

@@ -47,6 +47,13 @@ def test_curves_come_whole_and_then_only_what_is_new(world: PageWorld, run: Run)
     assert metrics(world, "?after=2&attempt=1")["steps"] == [3]
 
 
+def test_distance_of_an_earlier_version_is_still_drawn_under_its_own_name(world: PageWorld, run: Run) -> None:
+    write_metrics(run, [{**ROWS[0], "kl_per_token": 0.2}, {**ROWS[1], "absolute_log_ratio_per_token": 0.4}])
+    series = metrics(world)["series"]
+    assert series["kl_per_token"] == [0.2, None]  # type: ignore[index]
+    assert series["absolute_log_ratio_per_token"] == [None, 0.4]  # type: ignore[index]
+
+
 def test_step_0_is_not_lost(world: PageWorld, run: Run) -> None:
     write_metrics(run, [{"step": 0, "loss": 0.6931}])
     assert metrics(world)["steps"] == [0]

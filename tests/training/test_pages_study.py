@@ -340,9 +340,9 @@ def test_only_the_newest_rounds_are_listed_until_all_are_asked_for(world: PageWo
 
 def test_running_run_shows_its_loss_and_what_it_said_last(world: PageWorld) -> None:
     run = add_run(make_round(world.study, state=Round.State.TRAINING), state=Job.State.RUNNING, total=9)
-    path = write_metrics(run, [{"step": step, "loss": 0.7 - step / 100} for step in range(1, 9)])
+    path = write_metrics(run, [{"step": step, "loss": 0.7 - step / 100} for step in range(1, 17)])
     (path.parent / "train.log").write_text("one\ntwo\nthree\nfour <b>\n")
     html = page(world)
     assert 'points="0.0,1.0' in html
-    assert "Loss from step 1 to 8, now 0.620" in html
+    assert "Loss from step 1 to 16, of late 0.585" in html
     assert "two\nthree\nfour &lt;b&gt;</pre>" in html

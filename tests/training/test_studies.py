@@ -83,6 +83,12 @@ def test_low_beta_warns() -> None:
     assert recipe_warnings(recipe) == ["β = 0.01 is below 0.05: the policy may collapse; 0.1 is usual."]
 
 
+def test_a_learning_rate_of_a_tenth_warns_with_the_reason_beside_a_low_beta() -> None:
+    low_beta, high_rate = recipe_warnings(make_study(beta=0.01, learning_rate=0.1).recipe)
+    assert low_beta.startswith("β = 0.01 is below 0.05")
+    assert "the loss diverges" in high_rate
+
+
 def test_adapter_shape_is_fixed_by_the_first_policy() -> None:
     study = make_study()
     Policy.objects.create(study=study, number=1, served_name="p1")

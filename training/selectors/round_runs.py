@@ -45,7 +45,6 @@ class RunComparison:
     row: RunRow
     place: int
     differs: str
-    loss_last: float | None
     is_chosen: bool
     judged: PolicyEvaluation | None
 
@@ -75,11 +74,11 @@ class PolicyOption:
 
     @property
     def gate(self) -> str:
-        """Return the state of its gate, naming what fails."""
+        """Return the state of its gate."""
         if self.row is None:
             return "needs no gate"
         if self.fails:
-            return f"fails its gate: {', '.join(self.row.failing)}"
+            return f"fails its gate ({len(self.row.failing)} of {len(self.row.gate.checks)} checks)"
         return "passes its gate" if self.passes else "gate not known yet"
 
 
@@ -88,13 +87,14 @@ class RoundRuns:
     """What the round page shows of its runs, and what may be done with them.
 
     `proposed` is the option to begin with: what was chosen, else what would be sampled; none where that fails
-    its gate though another policy passes, or where several might be meant.
+    its gate, or where several might be meant.
     """
 
     runs: list[RunComparison]
     options: list[PolicyOption]
     chosen: Policy | None
     proposed: Policy | None
+    next_sampled: PolicyOption | None
     choice: Choice | None
     can_choose: bool
     can_add: bool
@@ -135,6 +135,7 @@ def round_runs(row: RoundRow, *, evaluation: StudyEvaluation, is_newest: bool) -
         options=options if may_end else [],
         chosen=item.chosen_policy,
         proposed=item.chosen_policy or proposed_of(options, made=made),
+        next_sampled=next((option for option in options if option.policy == evaluation.policy_in_use), None),
         choice=choice_of(item),
         can_choose=may_end and ended,
         can_add=not round_fault(item),
@@ -148,14 +149,13 @@ def round_runs(row: RoundRow, *, evaluation: StudyEvaluation, is_newest: bool) -
 def proposed_of(options: Sequence[PolicyOption], *, made: Collection[int]) -> Policy | None:
     """Return the one to begin with while nothing is chosen; `made` are the ids of the round's policies.
 
-    Of several the one that passes its gate alone; of one that one, unless it fails and another policy passes.
+    Of several the only one that passes its gate; of one that one, unless it fails its gate.
     """
     own = [option for option in options if option.policy.pk in made] or list(options[:1])
     if len(own) > 1:
         passing = [option.policy for option in own if option.passes]
         return passing[0] if len(passing) == 1 else None
-    may_pass = any(option.passes for option in options)
-    return next((option.policy for option in own if not (option.fails and may_pass)), None)
+    return next((option.policy for option in own if not option.fails), None)
 
 
 def compared(
@@ -166,7 +166,6 @@ def compared(
         row=row,
         place=place,
         differs=difference(row.run, first=first),
-        loss_last=(row.run.result or {}).get("loss_last"),
         is_chosen=row.policy is not None and row.policy.pk == item.chosen_policy_id,
         judged=judged,
     )
