@@ -88,7 +88,7 @@ def is_current(row: PolicySummary | None, *, counted: tuple[int, int]) -> bool:
 
 def holds_all_figures(row: PolicySummary) -> bool:
     """Return whether it was kept with the figures of today: another version may have kept others."""
-    return row.values.keys() == FIGURES
+    return set(row.values) == FIGURES
 
 
 def stored_summaries(policies: Sequence[Policy], *, tag: str) -> dict[int, Summary]:
