@@ -132,6 +132,7 @@ ROWS: dict[str, Row] = {
     "evaluation": Row(READERS),
     "evaluation-plan": Row(LEADS),
     "evaluation-more": Row(LEADS, method="post", objects=("policy",)),
+    "evaluation-take-back": Row(LEADS, method="post"),
     "policy-list": Row(READERS),
     "policy-detail": Row(READERS, objects=("policy",)),
     "policy-examples": Row(LEADS, objects=("policy",)),

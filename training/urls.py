@@ -65,6 +65,11 @@ urlpatterns = [
         name="evaluation-more",
     ),
     path(
+        "studies/<slug:slug>/evaluation/take-back/",
+        evaluation.evaluation_take_back,
+        name="evaluation-take-back",
+    ),
+    path(
         "studies/<slug:slug>/policies/<int:policy>/adapter.tar",
         policies.policy_adapter,
         name="policy-adapter",

@@ -20,7 +20,7 @@ from tests.training.page_world import (
     page_world,
     write_metrics,
 )
-from training.models import Job, Round, Run
+from training.models import EvaluationPlan, Job, Round, Run
 from training.selectors.round_runs import MOST_POINTS
 from training.services.round_endings import choose_policy, close_round
 from training.services.rounds import open_round
@@ -134,6 +134,64 @@ def test_runs_table_marks_a_kl_of_responses_that_were_not_drawn_from_the_whole_p
         for row in rows_of_runs(world.lead.get(world.url("rounds/1/")).content.decode())
     ]
     assert marks == [True, False, False]
+
+
+def only_the_adapter_is_checked(world: PageWorld, **log_ratios: float) -> None:
+    """Let a policy's gate hang on its log-ratio alone: 0 fails, as it changes nothing; none is not known."""
+    thresholds = dict.fromkeys(("length_growth", "kl", "displacement", "cut_share"))
+    wins = dict.fromkeys(("win_rate_over_reference", "win_rate_over_parent"))
+    EvaluationPlan.objects.create(study=world.study, **thresholds, **wins)
+    for name, log_ratio in log_ratios.items():
+        policy = world.study.policies.get(number=int(name.removeprefix("policy_")))
+        for prompt in heldout_prompts(world.study):
+            add_heldout_response(policy, prompt, "some words", log_ratio=log_ratio)
+
+
+def options_of(world: PageWorld) -> dict[str, bool]:
+    """What the choice offers, and whether it is what the page begins with."""
+    html = world.lead.get(world.url("rounds/1/")).content.decode()
+    form = html.split('id="choose-policy"')[1].split("</select>")[0]
+    return {text: bool(mark) for mark, text in re.findall(r"<option[^>]*?( selected)?>([^<]*)<", form)}
+
+
+def test_choice_says_what_each_gate_says_and_begins_with_the_only_policy_that_passes(
+    world: PageWorld,
+) -> None:
+    three_runs(world, chosen=None)
+    only_the_adapter_is_checked(world, policy_1=2.5, policy_3=0.0)
+    assert options_of(world) == {
+        "Policy 3 – fails its gate (1 of 2 checks)": False,
+        "Policy 2 – gate not known yet": False,
+        "Policy 1 – passes its gate": True,
+        "SFT reference – needs no gate": False,
+    }
+    html = world.lead.get(world.url("rounds/1/")).content.decode()
+    assert '<span class="rate-note">Adapter</span>' in rows_of_runs(html)[2]
+    assert "Their gates: Policy 1 passes, Policy 2 is not known yet, Policy 3 fails." in html
+
+
+@pytest.mark.parametrize(
+    "log_ratios", [{}, {"policy_3": 0.0}, {"policy_2": 1.0, "policy_3": 2.0}, {"policy_1": 0.0}]
+)
+def test_choice_begins_with_nothing_where_not_one_policy_alone_passes(
+    world: PageWorld, log_ratios: dict[str, float]
+) -> None:
+    three_runs(world, chosen=None)
+    only_the_adapter_is_checked(world, **log_ratios)
+    assert [text for text, is_first in options_of(world).items() if is_first] == ["Choose a policy"]
+
+
+def test_newest_policy_that_fails_is_not_what_the_choice_begins_with(world: PageWorld) -> None:
+    add_policy(world.study, run=add_run(make_round(world.study, state=Round.State.TRAINED)))
+    assert options_of(world)["Policy 1 – gate not known yet"]
+    only_the_adapter_is_checked(world, policy_1=0.0)
+    assert options_of(world) == {
+        "Choose a policy": True,
+        "Policy 1 – fails its gate (1 of 2 checks)": False,
+        "SFT reference – needs no gate": False,
+    }
+    html = world.lead.get(world.url("rounds/1/")).content.decode()
+    assert "<strong>Policy 1</strong>, which fails its gate: Adapter." in html
 
 
 def said_of_choice(world: PageWorld) -> str:

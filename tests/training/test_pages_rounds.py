@@ -72,6 +72,13 @@ def test_round_page_shows_what_training_would_use_and_with_which_settings(world:
     assert " disabled" not in html
 
 
+def test_round_without_a_verdict_says_so_in_words(world: PageWorld) -> None:
+    opened = open_round(study=world.study)
+    assert "There is no pair to judge yet." in page(world)
+    fill_round(opened)
+    assert "No verdict yet." in page(world)
+
+
 def test_train_button_waits_for_enough_labels(world: PageWorld) -> None:
     labelled_round(world, Verdict.A)
     html = page(world)

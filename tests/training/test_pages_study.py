@@ -53,6 +53,10 @@ def test_study_without_a_round_offers_to_open_round_1(world: PageWorld) -> None:
     assert next_button(html) == "Open round 1"
     assert "Samples responses to 4 training prompts from the SFT reference." in html
     assert f'action="{world.url("rounds/open/")}"' in html
+    assert (
+        f'id="next-demonstrations" role="button" class="secondary" href="{world.url("demonstrations/")}"'
+        in html
+    )
 
 
 def test_study_without_training_prompts_asks_for_them_first() -> None:

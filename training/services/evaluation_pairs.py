@@ -17,8 +17,10 @@ from annotate.models import Pair, Prompt, Response, Split, Study, User
 from annotate.services.audit import record_audit
 from annotate.services.pairs import add_pair
 from training.models import EvaluationPair, EvaluationPlan, Job, Policy, SampledResponse
+from training.selectors.asked_pairs import ASKED
 from training.selectors.evaluation_rows import NO_ROUND
 from training.selectors.json_length import JsonLength
+from training.services.asked_pairs import put_back
 from training.services.jobs import Claim, hold_claim
 from training.services.slots import differ
 
@@ -94,16 +96,20 @@ def ask_for_evaluation(claim: Claim, *, sampled: Policy) -> int:
     for policy in policies:
         if policy == sampled or sampled in opponents_of(policy):
             asked = EvaluationPair.objects.filter(policy=policy, pair__isnull=False).count()
-            made += _make(policy, wanted=max(0, pairs_to_ask(policy) - asked), claim=claim)
+            made += len(_make(policy, wanted=max(0, pairs_to_ask(policy) - asked), claim=claim))
     return made
 
 
 def ask_for_more(*, policy: Policy, pairs: int, actor: User | None) -> int:
-    """Put more blind pairs of the policy into the queue and return how many. Raises EvaluationRefused."""
+    """Put more blind pairs of the policy into the queue and return how many. Raises EvaluationRefused.
+
+    Pairs that were asked for earlier and taken back come first.
+    """
     if not 1 <= pairs <= MOST_AT_ONCE:
         raise EvaluationRefused(f"pairs = {pairs} must lie between 1 and {MOST_AT_ONCE}; 20 is usual.")
     with transaction.atomic():
-        made = _make(policy, wanted=pairs, claim=None)
+        made = put_back(policy, pairs=pairs, actor=actor) if actor else []
+        made += _make(policy, wanted=pairs - len(made), claim=None)
         if not made:
             raise EvaluationRefused(
                 f"{policy.label} has no held-out response left that was not compared yet; import more "
@@ -112,23 +118,27 @@ def ask_for_more(*, policy: Policy, pairs: int, actor: User | None) -> int:
         record_audit(
             study=policy.study,
             actor=actor,
-            action="evaluation.more",
-            details={"policy": policy.number, "pairs": made},
+            action=ASKED,
+            details={"policy": policy.number, "pairs": len(made), "asked": made},
         )
-    return made
+    return len(made)
 
 
-def _make(policy: Policy, *, wanted: int, claim: Claim | None) -> int:
-    """Make up to `wanted` pairs, each in a transaction of its own; identical texts are noted beside them."""
+def _make(policy: Policy, *, wanted: int, claim: Claim | None) -> list[int]:
+    """Make up to `wanted` pairs, each in a transaction of its own; identical texts are noted beside them.
+
+    Returns the ids of the pairs.
+    """
     answers = _answers(policy)
-    made = 0
+    made: list[int] = []
     for candidate in _rotation(policy, answers=answers):
-        if made >= wanted:
+        if len(made) >= wanted:
             break
         with transaction.atomic():
             if claim is not None:
                 hold_claim(claim)
-            made += _compare(policy, candidate=candidate, answers=answers)
+            pair = _compare(policy, candidate=candidate, answers=answers)
+        made += [pair] if pair else []
     return made
 
 
@@ -173,14 +183,14 @@ def _rotation(policy: Policy, *, answers: Answers) -> Iterable[Candidate]:
         yield Candidate(opponent, prompt, slot)
 
 
-def _compare(policy: Policy, *, candidate: Candidate, answers: Answers) -> bool:
-    """Write one comparison down; returns whether there is something to ask."""
+def _compare(policy: Policy, *, candidate: Candidate, answers: Answers) -> int | None:
+    """Write one comparison down; returns the id of its pair where there is something to ask."""
     own = answers[policy.pk, candidate.prompt, candidate.slot]
     other = answers[candidate.opponent, candidate.prompt, candidate.slot]
     policy_is_a = _mixed(policy, candidate.opponent, candidate.prompt, candidate.slot) % 2 == 0
     asks = differ(own.text, other.text)
     first, second = (own, other) if policy_is_a else (other, own)
-    _, created = EvaluationPair.objects.get_or_create(
+    row, created = EvaluationPair.objects.get_or_create(
         policy=policy,
         opponent_id=candidate.opponent,
         prompt_id=candidate.prompt,
@@ -193,7 +203,7 @@ def _compare(policy: Policy, *, candidate: Candidate, answers: Answers) -> bool:
             "opponent_tokens": other.tokens,
         },
     )
-    return created and asks
+    return row.pair_id if created else None
 
 
 def _queued(prompt_id: int, *, first: Answer, second: Answer) -> Pair:

@@ -7,7 +7,9 @@ from annotate.access import study_access
 from annotate.models import Role
 from training.forms.evaluation import EvaluationPlanForm
 from training.models import Policy
+from training.selectors.asked_pairs import last_asked
 from training.selectors.evaluation_page import evaluation_page
+from training.services.asked_pairs import take_back
 from training.services.evaluation_pairs import EvaluationRefused, ask_for_more, plan_of
 from training.services.evaluation_plans import update_plan
 
@@ -16,7 +18,13 @@ from training.services.evaluation_plans import update_plan
 def evaluation(request: HttpRequest, slug: str) -> HttpResponse:
     access = study_access(request, slug, Role.LEAD, Role.VIEWER)
     page = evaluation_page(access.study, policy=whole(request.GET.get("policy", "")))
-    context = {**access.context("evaluation"), "page": page, "may_act": access.role == Role.LEAD}
+    may_act = access.role == Role.LEAD
+    context = {
+        **access.context("evaluation"),
+        "page": page,
+        "may_act": may_act,
+        "asked": last_asked(access.study, actor=access.user) if may_act else None,
+    }
     return render(request, "training/evaluation.html", context)
 
 
@@ -47,6 +55,19 @@ def evaluation_more(request: HttpRequest, slug: str, policy: int) -> HttpRespons
     else:
         pairs = "1 more pair" if made == 1 else f"{made} more pairs"
         messages.success(request, f"{pairs} of {item.label} wait in the labelling queue.")
+    return redirect("evaluation", slug)
+
+
+@require_POST
+def evaluation_take_back(request: HttpRequest, slug: str) -> HttpResponse:
+    """Take the pairs back that this lead asked for last, as far as nobody has begun with them."""
+    access = study_access(request, slug, Role.LEAD)
+    taken = take_back(access.study, actor=access.user)
+    if taken:
+        pairs = "1 pair has" if taken == 1 else f"{taken} pairs have"
+        messages.success(request, f"{pairs} left the labelling queue; asking for more puts them back first.")
+    else:
+        messages.info(request, "Nothing is left to take back: somebody has begun with every pair.")
     return redirect("evaluation", slug)
 
 

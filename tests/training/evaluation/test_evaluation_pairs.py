@@ -19,6 +19,7 @@ from tests.training.evaluation.world import (
 )
 from tests.training.factories import label, make_round, make_study, make_user, train_prompts
 from training.models import EvaluationPair, EvaluationPlan, Policy, SampledResponse
+from training.services.asked_pairs import take_back
 from training.services.evaluation_pairs import EvaluationRefused, ask_for_evaluation, ask_for_more
 from training.services.training_set import build_training_set
 
@@ -156,3 +157,28 @@ def test_more_can_be_asked_until_the_prompts_are_used_up() -> None:
     with pytest.raises(EvaluationRefused, match="between 1 and"):
         ask_for_more(policy=policy, pairs=0, actor=lead)
     assert policy.study.audit_entries.filter(action="evaluation.more", actor=lead).count() == 2
+
+
+def waiting_pairs(policy: Policy) -> set[int]:
+    return set(
+        Pair.objects.filter(evaluation__policy=policy, state=Pair.State.OPEN).values_list("pk", flat=True)
+    )
+
+
+def test_pairs_that_nobody_began_with_are_taken_back_and_asked_again_first() -> None:
+    policy = second_policy(heldout=6)
+    lead, ann = make_user("lead"), make_user("ann")
+    ask_for_more(policy=policy, pairs=2, actor=None)
+    planned = waiting_pairs(policy)
+    ask_for_more(policy=policy, pairs=6, actor=lead)
+    asked = waiting_pairs(policy) - planned
+    judged = Pair.objects.get(pk=min(asked))
+    label(judged, annotator=ann, verdict=Verdict.TIE)
+    assert take_back(policy.study, actor=ann) == 0  # it was not they who asked
+    assert take_back(policy.study, actor=lead) == 5
+    assert waiting_pairs(policy) == planned | {judged.pk}
+    assert take_back(policy.study, actor=lead) == 0
+    assert ask_for_more(policy=policy, pairs=4, actor=lead) == 4
+    assert waiting_pairs(policy) < planned | asked
+    assert ask_for_more(policy=policy, pairs=2, actor=lead) == 2
+    assert asked < waiting_pairs(policy)

@@ -221,6 +221,24 @@ def test_more_pairs_can_be_asked_by_leads(world: PageWorld) -> None:
     assert "must lie between 1 and" in response.content.decode()
 
 
+def test_what_a_lead_asked_for_says_whom_it_meets_and_can_be_taken_back(world: PageWorld) -> None:
+    first = trained_policy(world.study, number=1)
+    second = trained_policy(world.study, number=2, parent=first)
+    for policy in (first, second):
+        answer_all(policy, text=f"policy {policy.number} {{}}".format)
+    world.lead.post(world.url("policies/2/evaluate/"), {"pairs": "20"})
+    html = plain(page(world, "evaluation/"))
+    assert "Of the 20 pairs of Policy 2 that you asked for last, 20 still wait in the queue" in html
+    assert "10 against the SFT reference, 10 against Policy 1." in html
+    assert "take-back" not in world.viewer.get(world.url("evaluation/")).content.decode()
+    taken = world.lead.post(world.url("evaluation/take-back/"), follow=True).content.decode()
+    assert "20 pairs have left the labelling queue" in taken
+    assert 'id="take-back"' not in taken
+    assert not Pair.objects.filter(purpose=Pair.Purpose.EVALUATE, state=Pair.State.OPEN).exists()
+    again = world.lead.post(world.url("evaluation/take-back/"), follow=True).content.decode()
+    assert "Nothing is left to take back" in again
+
+
 def test_the_plan_is_typed_in_per_cent_and_an_empty_threshold_is_not_checked(world: PageWorld) -> None:
     values = {"evaluation_share": "25", "half_width": "5", "cut_share": "80", "kl": "20"}
     values |= {"win_rate_over_reference": "55"}
@@ -284,7 +302,9 @@ def test_a_failing_policy_is_opened_on_only_with_a_reason_and_the_reason_stays(w
     trained_policy(world.study, number=1, loss_last=40.0, steps=2)
     refused = world.lead.post(world.url("rounds/open/"), follow=True)
     assert refused.redirect_chain[-1][0] == world.url("policies/1/")
-    assert "Policy 1 fails its gate" in refused.content.decode()
+    html = refused.content.decode()
+    assert "Policy 1 fails its gate. To go on from it all the same, write below why." in html
+    assert html.count("Its run diverged") == 1  # in the list of checks alone
     assert 'name="reason"' in refused.content.decode()
     world.lead.post(world.url("rounds/open/"), {"policy": "1", "reason": "To see <b>collapse</b>."})
     assert GateOverride.objects.get().actor == world.lead_user
