@@ -7,6 +7,7 @@ from django.db.models import OuterRef, Subquery
 from django.utils import timezone
 
 from annotate.models import Study
+from training.evaluation.words import with_minus
 from training.models import Attempt, Job, Policy, Round
 from training.services.jobs import HEARTBEAT_SECONDS, LEASE
 
@@ -171,7 +172,7 @@ def job_row(job: Job, *, lease_until: datetime | None, now: datetime, is_superse
         done=job.done,
         total=job.total,
         unit=job.unit,
-        message=job.message,
+        message=with_minus(job.message),
         cause=job.cause,
         attempt_number=job.attempt_number,
         cancel_requested=job.cancel_requested,
