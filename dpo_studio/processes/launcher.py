@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -36,6 +37,27 @@ class StopRequested(BaseException):
     """Ctrl-C, or a signal that asks to stop."""
 
 
+@dataclass
+class Stop:
+    """Whether a signal has asked to stop. The signal raises StopRequested wherever the program is."""
+
+    requested: bool = False
+
+    def on_signals(self) -> None:
+        def request_stop(number: int, frame: FrameType | None) -> None:
+            self.requested = True
+            ignore_signals()
+            raise StopRequested
+
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, request_stop)
+
+    def check(self) -> None:
+        """Raise StopRequested if it was raised before and got lost, as in the destructor of a file."""
+        if self.requested:
+            raise StopRequested
+
+
 def up(studio: StudioEnvironment) -> int:
     """Run the studio until it is asked to stop; return the exit code. Raises CannotStart."""
     for directory in (studio.run_directory, studio.log_directory, studio.valkey_directory):
@@ -43,9 +65,10 @@ def up(studio: StudioEnvironment) -> int:
     with exclusive(studio):
         require_free_port(studio)
         adopt_orphans()
-        stop_on_signals()
+        stop = Stop()
+        stop.on_signals()
         try:
-            bring_up_and_watch(studio)
+            bring_up_and_watch(studio, stop=stop)
         except StopRequested:
             print("\nStopping …", flush=True)
         finally:
@@ -86,21 +109,12 @@ def require_free_port(studio: StudioEnvironment) -> None:
             ) from error
 
 
-def stop_on_signals() -> None:
-    def request_stop(number: int, frame: FrameType | None) -> None:
-        ignore_signals()
-        raise StopRequested
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, request_stop)
-
-
 def ignore_signals() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
 
-def bring_up_and_watch(studio: StudioEnvironment) -> None:
+def bring_up_and_watch(studio: StudioEnvironment, *, stop: Stop) -> None:
     """Start everything in order and watch it; a supervisor that dies is replaced."""
     process = start_supervisor(studio)
     if not studio.redis_url:
@@ -117,6 +131,7 @@ def bring_up_and_watch(studio: StudioEnvironment) -> None:
     announce(studio, logins=logins)
     while True:
         time.sleep(1)
+        stop.check()
         reap(keep=process.pid)
         if process.poll() is None:
             watch.look()
