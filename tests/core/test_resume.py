@@ -25,6 +25,19 @@ def train(run: RunDirectory) -> None:
     run_dpo(run, config=read_config(run.config))
 
 
+def as_an_earlier_version_wrote(run: RunDirectory) -> None:
+    """Take from the run's files what earlier versions did not write, and put in what they did."""
+    lines = [json.loads(line) for line in run.metrics.read_text().splitlines()]
+    for line in lines:
+        del line["examples"], line["absolute_log_ratio_per_token"]
+        line["kl_per_token"] = 0.1
+    run.metrics.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    if run.trained.exists():
+        new = ("loss_start", "loss_end", "loss_steps", "absolute_log_ratio_per_token")
+        kept = {key: value for key, value in json.loads(run.trained.read_text()).items() if key not in new}
+        write_json(run.trained, value={**kept, "kl_per_token": None})
+
+
 def outcome(run: RunDirectory) -> tuple[Any, ...]:
     """All that must not depend on interruptions: the adapter folder, the figures, the margins."""
     hashes = {path.name: sha256_of_file(path) for path in sorted(run.adapter.iterdir())}
@@ -55,6 +68,23 @@ PLACES = [
     pytest.param(closing, "all_looks", 1, False, id="before the last look"),
     pytest.param(closing, "write_json", 2, False, id="before the result"),
 ]
+
+
+@pytest.mark.parametrize(("module", "name", "call"), [(trainer, "train_step", 4), (closing, "all_looks", 1)])
+def test_a_run_that_an_earlier_version_began_ends_with_all_figures(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch, module: Any, name: str, call: int
+) -> None:
+    with monkeypatch.context() as patched:
+        kill_at_call(patched, module, name, call=call, after=False)
+        with pytest.raises(Killed):
+            train(run)
+    as_an_earlier_version_wrote(run)
+    train(run)
+    result, losses = read_result(run.result), [step.loss for step in read_metrics(run.metrics)]
+    assert result.loss_steps == 3
+    assert result.loss_start == pytest.approx(sum(losses[:3]) / 3)
+    assert result.loss_end == pytest.approx(sum(losses[3:]) / 3)
+    assert result.absolute_log_ratio_per_token is not None
 
 
 @pytest.mark.parametrize(("module", "name", "call", "after"), PLACES)

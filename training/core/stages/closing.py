@@ -101,6 +101,8 @@ def _write_last_look(job: DpoRun, *, looks: Sequence[Look], lost: tuple[str, ...
         log_ratio_per_token_rejected=figures.log_ratio_per_token_rejected,
         absolute_log_ratio_per_token=figures.absolute_log_ratio_per_token,
         length_margin_correlation=figures.length_margin_correlation,
+        # A trained.json of an earlier version has no means over steps.
+        **loss_figures(_losses(job)),
     )
     for warning in result.warnings:
         say(f"warning: {warning}")
