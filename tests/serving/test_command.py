@@ -65,7 +65,7 @@ def test_server_of_ones_own_has_the_studios_flags_and_outlives_its_shell() -> No
     studios = server_command("/models/small", host="127.0.0.1", port=8101, device=installed_device())
     assert command.arguments == (*studios.arguments, "--max-model-len", "4096")
     assert "--lora-target-modules" in command.arguments
-    assert command.environment == {**studios.environment, "VLLM_OUTLIVES_PARENT": "1"}
+    assert command.environment == {**studios.environment, "OUTLIVES_PARENT": "1"}
 
 
 FAILED_START = b"""\

@@ -1,4 +1,4 @@
-"""LoRA for vLLM's CPU engine: one product per adapter of a batch, none for requests without an adapter.
+"""What vLLM's CPU engine lacks: a LoRA of one product per adapter, and processes that wait asleep.
 
 vLLM 0.32's own CPU version copies the adapter's weights once per token (three times slower for SmolLM2-135M),
 and reads "no adapter" (index -1) as the last slot: in a batch of both kinds, requests to the base get an
@@ -7,12 +7,18 @@ adapter's output. `docs/decisions/vllm-on-cpu.md` has the measurements.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import torch
+from vllm.distributed.device_communicators import shm_broadcast
+from vllm.distributed.device_communicators.shm_broadcast import SpinCondition
 from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 
 NO_ADAPTER = -1
+# How often a waiting process looks whether it has missed a notice: while it is at work, and when it is idle.
+LOOK_AGAIN_MS, LOOK_AGAIN_IDLE_MS = 2, 100
+BUSY_SECONDS = 1.0
 
 
 def group_rows(slots: torch.Tensor) -> list[tuple[int, torch.Tensor | slice]]:
@@ -65,8 +71,24 @@ def use_grouped_lora() -> None:
     CpuPlatform.get_punica_wrapper = classmethod(lambda _: name)
 
 
-def wait_without_spinning() -> None:
-    """Make the engine sleep until its worker answers; by default it keeps a whole core busy looking."""
-    from vllm.distributed.device_communicators.shm_broadcast import SpinCondition
+class SleepingCondition(SpinCondition):  # type: ignore[misc]
+    """A wait for the other process that neither spins nor relies on being told of every message.
 
-    SpinCondition.__init__.__defaults__ = (0,)
+    vLLM drops a notice that closely follows another one. Who spins does not need it; who sleeps would look
+    again only five seconds later, several times in a single answer.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.busy_loop_s = 0
+
+    def wait(self, timeout_ms: int | None = None) -> None:
+        """Return once told of a message, and soon in any case: the caller looks whether there is one."""
+        is_busy = time.monotonic() < self.last_read + BUSY_SECONDS
+        longest = LOOK_AGAIN_MS if is_busy else LOOK_AGAIN_IDLE_MS
+        super().wait(longest if timeout_ms is None else min(timeout_ms, longest))
+
+
+def wait_without_spinning() -> None:
+    """Make engine and worker sleep until the other answers; by default each keeps a core busy looking."""
+    shm_broadcast.SpinCondition = SleepingCondition

@@ -34,7 +34,7 @@ def command_of(arguments: Sequence[str]) -> ServerCommand:
     return dataclasses.replace(
         command,
         arguments=(*command.arguments, *flags),
-        environment=command.environment | {"VLLM_OUTLIVES_PARENT": "1"},
+        environment=command.environment | {"OUTLIVES_PARENT": "1"},
     )
 
 

@@ -1,7 +1,7 @@
 """vLLM's OpenAI server, no part of which outlives its parent.
 
 `python -m training.serving.vllm_process [vLLM's flags]`; the flags that it needs are in `command`. With
-VLLM_OUTLIVES_PARENT=1 (`server`) its first process, but no other, outlives the shell that started it.
+OUTLIVES_PARENT=1 (`server`) its first process, but no other, outlives the shell that started it.
 
 vLLM starts its engine and workers as spawned processes, each of which imports this module again; so what
 stands at the top happens in every one of them. On a CPU machine it also puts in our LoRA (`cpu_engine`).
@@ -13,7 +13,7 @@ import os
 
 from training.parent_death import die_with_parent
 
-if __name__ != "__main__" or os.environ.get("VLLM_OUTLIVES_PARENT") != "1":
+if __name__ != "__main__" or os.environ.get("OUTLIVES_PARENT") != "1":
     die_with_parent()
 os.register_at_fork(after_in_child=die_with_parent)
 
