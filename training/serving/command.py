@@ -21,6 +21,8 @@ LORA_MODULES = (
     *("qkv_proj", "gate_up_proj"),
 )
 MAX_LORA_RANK = 64
+# What VLLM_CPU_OMP_THREADS_BIND says where the system places threads.
+UNBOUND = "nobind"
 EXTRA_ARGUMENTS_VARIABLE = "VLLM_ARGS"
 
 
@@ -84,7 +86,7 @@ def cpu_environment() -> dict[str, str]:
     """
     return {
         "VLLM_CPU_KVCACHE_SPACE": "1",
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_CPU_OMP_THREADS_BIND": UNBOUND,
         "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0))),
         "OMP_WAIT_POLICY": "PASSIVE",
     }

@@ -3,15 +3,18 @@
 `python -m training.serving.vllm_process [vLLM's flags]`; the flags that it needs are in `command`. With
 OUTLIVES_PARENT=1 (`server`) its first process, but no other, outlives the shell that started it.
 
-vLLM starts its engine and workers as spawned processes, each of which imports this module again; so what
-stands at the top happens in every one of them. On a CPU machine it also puts in our LoRA (`cpu_engine`).
+On a CPU machine it puts in what the CPU engine lacks (`cpu_engine`), and the engine and its worker begin as
+copies of the server, which has imported all that they need. Elsewhere vLLM spawns them, and each imports this
+module again; so what stands at the top happens in every one of them.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 
 from training.parent_death import die_with_parent
+from training.serving.command import UNBOUND
 
 if __name__ != "__main__" or os.environ.get("OUTLIVES_PARENT") != "1":
     die_with_parent()
@@ -19,14 +22,20 @@ os.register_at_fork(after_in_child=die_with_parent)
 
 
 def prepare_platform() -> None:
-    """Put the CPU engine's LoRA in place where vLLM runs on a CPU."""
+    """Prepare for the platform that vLLM runs on; before anything else of vLLM is imported."""
     from vllm.platforms import current_platform
 
-    if current_platform.is_cpu():
-        from training.serving.cpu_engine import use_grouped_lora, wait_without_spinning
+    if not current_platform.is_cpu():
+        return
+    # Bound threads must be told before the process begins, so the operator's binding wants spawned processes.
+    if os.environ.get("VLLM_CPU_OMP_THREADS_BIND") == UNBOUND:
+        from vllm.utils import system_utils
 
-        use_grouped_lora()
-        wait_without_spinning()
+        system_utils.get_mp_context = lambda: multiprocessing.get_context("fork")
+    from training.serving.cpu_engine import use_grouped_lora, wait_without_spinning
+
+    use_grouped_lora()
+    wait_without_spinning()
 
 
 prepare_platform()
