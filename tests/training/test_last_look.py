@@ -50,7 +50,7 @@ def test_a_policy_is_there_before_its_examples_are_looked_at(published: Run) -> 
 
     look.refresh_from_db()
     published.refresh_from_db()
-    assert (look.state, look.cause) == (Job.State.DONE, "")
+    assert (look.state, look.cause, look.done) == (Job.State.DONE, "", 4)
     assert published.result["train_margin"] is not None
     assert published.result["adapter_sha256"] == published.policy.adapter_sha256
     assert len(directory.contradictions.read_text().splitlines()) == 4

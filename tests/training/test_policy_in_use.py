@@ -12,7 +12,7 @@ from tests.training.factories import make_round
 from tests.training.loop import fill_round, label_round
 from tests.training.page_world import PageWorld, add_policy, add_run, page_world
 from training.evaluation.charts import share_chart
-from training.models import Policy, Round
+from training.models import Job, Policy, Recipe, Round, Run
 from training.policy_chart import Point
 from training.selectors.policy_in_use import in_use, way_to
 from training.services.round_endings import choose_policy, close_round
@@ -77,6 +77,39 @@ def test_both_pages_tell_the_same_of_the_loop(world: PageWorld) -> None:
     same("0 of 2 usable preferences")
     label_round(opened, verdicts=[Verdict.A, Verdict.B])
     same("Train on round 2…")
+
+
+def test_going_on_waits_for_the_evaluation_and_says_what_it_ends(world: PageWorld) -> None:
+    judged_policy(world.study, won=lambda row: True)
+    world.study.rounds.update(state=Round.State.TRAINED)
+    job = Job.objects.create(
+        study=world.study, kind=Job.Kind.SCORING, policy=policy(world, 1), state=Job.State.RUNNING
+    )
+    loop = loop_of(page(world))
+    assert "Scoring Policy 1 is still going on; what the gate says may change until it is done." in loop
+    assert '<button id="next-button" type="submit" class="secondary"' in loop
+    Job.objects.filter(pk=job.pk).update(state=Job.State.DONE)
+    loop = loop_of(page(world))
+    assert "is still going on" not in loop
+    assert "Round 1 takes no further runs after that." in loop
+    assert '<button id="next-button" type="submit" data-busy' in loop
+
+
+def test_training_like_a_policy_that_fails_its_gate_is_warned_of(world: PageWorld) -> None:
+    failing = judged_policy(world.study, won=lambda row: False)
+    recipe = world.study.recipe
+    config = {
+        **failing.run.config,
+        "optimizer": {"learning_rate": recipe.learning_rate},
+        "loss": {"name": "dpo", "beta": recipe.beta},
+    }
+    Run.objects.filter(pk=failing.run.pk).update(config=config)
+    world.study.rounds.update(state=Round.State.TRAINED)
+    opened = open_round(study=world.study, policy=reference_of(world.study))
+    warned = "Policy 1 was trained with this learning rate and β, and fails its gate (Win rate over"
+    assert warned in page(world, f"rounds/{opened.number}/")
+    Recipe.objects.filter(pk=recipe.pk).update(learning_rate=recipe.learning_rate / 10)
+    assert warned not in page(world, f"rounds/{opened.number}/")
 
 
 def test_question_is_asked_of_the_policy_that_was_chosen(world: PageWorld) -> None:

@@ -81,10 +81,11 @@ class Check:
 
 @dataclass(frozen=True)
 class Gate:
-    """All checks, and what to watch that no threshold decides."""
+    """All checks, and what to watch that no threshold decides, of which `length_alarm` is one."""
 
     checks: tuple[Check, ...]
     alarms: tuple[str, ...] = field(default=())
+    length_alarm: str = ""
 
     @property
     def verdict(self) -> Verdict:
@@ -135,7 +136,7 @@ def gate_of(evidence: Evidence, *, thresholds: Thresholds) -> Gate:
         checks.append(_distance(evidence, most=thresholds.kl))
     if thresholds.displacement is not None:
         checks.append(_displacement(evidence, most=thresholds.displacement))
-    return Gate(tuple(checks), alarms=_alarms(evidence))
+    return Gate(tuple(checks), alarms=_alarms(evidence), length_alarm=_length_alarm(evidence))
 
 
 def _training(evidence: Evidence) -> Check:

@@ -194,12 +194,19 @@ def after_a_round(
         said = f"{judged.label} fails its gate: {judged.failures[0]} Going on from it takes a written reason."
         label = f"Open round {number} with a reason"
         return NextAction("override", label, said, ready=False, also_compare=compare, judged=judged)
-    if judged is not None and judged.verdict == "unknown":
+    evaluating = next((job for job in current.policy_jobs if job.is_active), None) if current else None
+    if evaluating:
+        sentence += f" {evaluating.title} is still going on; what the gate says may change until it is done."
+    elif judged is not None and judged.verdict == "unknown":
         sentence += f" Its gate is not known yet: {judged.gate}"
+    if current and current.round.state == Round.State.TRAINED:
+        sentence += f" Round {current.round.number} takes no further runs after that."
     stuck = next((job for job in current.policy_jobs if job.is_failed), None) if current else None
     if stuck:
         sentence += f" {stuck.title} failed; retry it below, so that the policies can be compared."
-    return NextAction("open", f"Open round {number}", sentence, also_compare=compare)
+    return NextAction(
+        "open", f"Open round {number}", sentence, ready=evaluating is None, also_compare=compare
+    )
 
 
 def gates_in_short(made: Sequence[Judged]) -> str:

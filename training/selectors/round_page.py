@@ -90,7 +90,7 @@ def round_page(study: Study, *, number: int) -> RoundPage:
     return RoundPage(
         row=row,
         recipe=recipe,
-        warnings=recipe_warnings(recipe),
+        warnings=[*recipe_warnings(recipe), *cautions(evaluation, recipe=recipe)],
         readiness=readiness,
         preview=usage_until(study, rounds=study.rounds.filter(number__lte=number)) if readiness else None,
         details=run_details(shown.run) if shown else None,
@@ -101,3 +101,19 @@ def round_page(study: Study, *, number: int) -> RoundPage:
         evaluation=evaluation,
         is_newest=is_newest,
     )
+
+
+def cautions(evaluation: StudyEvaluation, *, recipe: Recipe) -> list[str]:
+    """Return what the newest policy says against training with the same settings again."""
+    row = evaluation.newest
+    run = getattr(row.policy, "run", None) if row else None
+    if row is None or run is None or not row.failing:
+        return []
+    before = (run.config.get("optimizer", {}).get("learning_rate"), run.config.get("loss", {}).get("beta"))
+    if before != (recipe.learning_rate, recipe.beta):
+        return []
+    return [
+        f"{row.policy.label} was trained with this learning rate and β, and fails its gate "
+        f"({', '.join(row.failing)}). A lower learning rate or a higher β keeps the next one closer to the "
+        "SFT reference."
+    ]

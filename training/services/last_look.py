@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 
 from django.db import transaction
+from django.db.models import F
 
 from training.core.run.directory import RunDirectory
 from training.models import Job, Policy, Run
@@ -41,6 +42,7 @@ def take_last_look(claim: Claim) -> None:
     result = json.loads(directory.result.read_text(encoding="utf-8"))
     with transaction.atomic():
         finish_attempt(claim)
+        Job.objects.filter(pk=job.pk).update(done=F("total"))
         Run.objects.filter(pk=run.pk).update(result=result)
 
 

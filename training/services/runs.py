@@ -218,15 +218,19 @@ def doing_now(run: RunDirectory) -> str:
 
 
 def said_progress(run: RunDirectory, *, doing: str) -> Progress:
-    """Return how far the trainer says to be with what it calls `doing`; 0 while it does something else."""
-    said = _said(run)
-    return Progress(done=int(said.get("done", 0)) if said.get("doing") == doing else 0)
+    """Return how far the trainer last said to be with what it calls `doing`; 0 before it begins with it."""
+    lines = (_object(line) for line in reversed(_last_lines(run.path / LOG_FILE)))
+    return Progress(done=next((int(said.get("done", 0)) for said in lines if said.get("doing") == doing), 0))
 
 
 def _said(run: RunDirectory) -> dict[str, Any]:
     """Return the last line of the trainer's log; empty when it is no object."""
+    return _object(_last_line(run.path / LOG_FILE))
+
+
+def _object(line: str) -> dict[str, Any]:
     try:
-        said = json.loads(_last_line(run.path / LOG_FILE))
+        said = json.loads(line)
     except ValueError:
         return {}
     return said if isinstance(said, dict) else {}
